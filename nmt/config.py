@@ -1,0 +1,281 @@
+"""Every setting there is, with its default and its meaning. Frozen: the config that is saved is the one that ran.
+
+Values that come in kinds (a tokenizer, a schedule, an attention) are told apart by their key `kind`.
+Reading YAML, overriding and error messages live in `nmt.settings`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Settings(BaseModel):
+    """Base of all sections: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataConfig(Settings):
+    """Which text to learn from. Paths in a file are relative to that file; on the command line, to the folder you
+    are in."""
+
+    src: str | None = Field(None, description="source side of the training text, a sentence per line, plain or gzip")
+    tgt: str | None = Field(None, description="target side: line N translates line N of src")
+    dev_src: str | None = Field(None, description="source side of the development text; by default held out of train")
+    dev_tgt: str | None = Field(None, description="target side of the development text")
+    max_tokens: PositiveInt = Field(4096, description="size of a batch: target tokens, padding included (and source)")
+    max_length: PositiveInt = Field(256, description="pairs with more tokens than this on a side are left out")
+    bad_lines: Literal["error", "drop"] = Field(
+        "error", description="on a line that is not UTF-8: stop, or drop the pair and count it"
+    )
+
+    @model_validator(mode="after")
+    def _sides_come_in_pairs(self) -> Self:
+        if (self.src is None) != (self.tgt is None):
+            raise ValueError("src and tgt go together: one of them is missing")
+        if (self.dev_src is None) != (self.dev_tgt is None):
+            raise ValueError("dev_src and dev_tgt go together: one of them is missing")
+        if self.dev_src is not None and self.src is None:
+            raise ValueError("dev_src and dev_tgt need src and tgt beside them")
+        return self
+
+
+class SentencePieceConfig(Settings):
+    """Subword pieces learned from the training text."""
+
+    kind: Literal["sentencepiece"] = "sentencepiece"
+    model: Literal["bpe", "unigram"] = "bpe"
+    size: PositiveInt = Field(8000, description="pieces; lowered by itself where the text is too small for as many")
+    joint: bool = Field(True, description="one set of pieces for both languages")
+    byte_fallback: bool = Field(True, description="spell characters never seen in training as bytes")
+    normalization: Literal["identity", "nfc", "nmt_nfkc"] = "nfc"
+    lowercase: bool = False
+    path: str | None = Field(None, description="use this SentencePiece model instead of learning one")
+    tgt_path: str | None = Field(None, description="another one for the target side")
+
+    @model_validator(mode="after")
+    def _paths_fit(self) -> Self:
+        if self.tgt_path is not None and self.path is None:
+            raise ValueError("tgt_path needs path beside it")
+        if self.tgt_path is not None and self.joint:
+            raise ValueError("tgt_path names a model of its own for the target side: set joint: false")
+        return self
+
+
+class WordsConfig(Settings):
+    """Words as white space separates them (the text is taken as tokenized already)."""
+
+    kind: Literal["words"] = "words"
+    size: PositiveInt = Field(50000, description="the most frequent words are kept")
+    min_count: PositiveInt = Field(1, description="rarer words are unknown")
+    joint: bool = False
+    lowercase: bool = False
+
+
+class CharactersConfig(Settings):
+    """Single characters (Unicode code points), the space among them."""
+
+    kind: Literal["characters"] = "characters"
+    size: PositiveInt = 10000
+    min_count: PositiveInt = 1
+    joint: bool = False
+    lowercase: bool = False
+
+
+TokenizerConfig = Annotated[SentencePieceConfig | WordsConfig | CharactersConfig, Field(discriminator="kind")]
+
+
+class DotConfig(Settings):
+    """score = q . k; query and memory must have one width."""
+
+    kind: Literal["dot"] = "dot"
+
+
+class ScaledDotConfig(Settings):
+    """score = q . k / sqrt(D)."""
+
+    kind: Literal["scaled_dot"] = "scaled_dot"
+
+
+class GeneralConfig(Settings):
+    """score = q' W k, the bilinear form."""
+
+    kind: Literal["general"] = "general"
+
+
+class AdditiveConfig(Settings):
+    """score = v' tanh(W [q;k] + b), a small network."""
+
+    kind: Literal["additive"] = "additive"
+    width: PositiveInt = 512
+
+
+AttentionConfig = Annotated[
+    DotConfig | ScaledDotConfig | GeneralConfig | AdditiveConfig, Field(discriminator="kind")
+]
+
+
+class EmbeddingConfig(Settings):
+    width: PositiveInt = 256
+    tie: Literal["none", "decoder", "all"] = Field(
+        "decoder",
+        description="decoder: target embedding and output layer share weights; all: the source embedding, too "
+        "(needs a joint tokenizer)",
+    )
+
+
+class RnnEncoderConfig(Settings):
+    """Bidirectional; each direction has half the width."""
+
+    kind: Literal["rnn"] = "rnn"
+    cell: Literal["lstm", "gru"] = "lstm"
+    layers: PositiveInt = 1
+    width: PositiveInt = 512
+
+    @model_validator(mode="after")
+    def _two_halves(self) -> Self:
+        if self.width % 2:
+            raise ValueError(f"width must be even (each direction has half of it), not {self.width}")
+        return self
+
+
+class RnnDecoderConfig(Settings):
+    kind: Literal["rnn"] = "rnn"
+    cell: Literal["lstm", "gru"] = "lstm"
+    layers: PositiveInt = 1
+    width: PositiveInt = 512
+    input_feeding: bool = Field(True, description="the attentional state of a step is input of the next")
+    attention: AttentionConfig = AdditiveConfig()
+
+
+class VocabHeadConfig(Settings):
+    """Generates from the target vocabulary."""
+
+    kind: Literal["vocab"] = "vocab"
+
+
+EncoderConfig = RnnEncoderConfig
+DecoderConfig = RnnDecoderConfig
+HeadConfig = VocabHeadConfig
+
+
+class ModelConfig(Settings):
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    encoder: EncoderConfig = RnnEncoderConfig()
+    decoder: DecoderConfig = RnnDecoderConfig()
+    head: HeadConfig = VocabHeadConfig()
+    dropout: Rate = Field(0.3, description="on embeddings, between recurrent layers and on the attentional state")
+
+
+class AdamConfig(Settings):
+    kind: Literal["adam", "adamw"] = "adam"
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    beta1: Rate = 0.9
+    beta2: Rate = 0.98
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class ConstantSchedule(Settings):
+    """optimizer.lr throughout, after a linear warm-up."""
+
+    kind: Literal["constant"] = "constant"
+    warmup: Annotated[int, Field(ge=0)] = 0
+
+
+class InverseSqrtSchedule(Settings):
+    """Linear warm-up to optimizer.lr, then lr * sqrt(warmup / step)."""
+
+    kind: Literal["inverse_sqrt"] = "inverse_sqrt"
+    warmup: PositiveInt = 2000
+
+
+class NoamSchedule(Settings):
+    """optimizer.lr * width**-0.5 * min(step**-0.5, step * warmup**-1.5) (Vaswani et al. 2017, equation 3)."""
+
+    kind: Literal["noam"] = "noam"
+    warmup: PositiveInt = 4000
+    width: PositiveInt = 512
+
+
+class PlateauSchedule(Settings):
+    """optimizer.lr, times `factor` whenever the development score has not improved for `patience` validations."""
+
+    kind: Literal["plateau"] = "plateau"
+    warmup: Annotated[int, Field(ge=0)] = 0
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    patience: PositiveInt = 2
+
+
+ScheduleConfig = Annotated[
+    ConstantSchedule | InverseSqrtSchedule | NoamSchedule | PlateauSchedule, Field(discriminator="kind")
+]
+
+
+class AverageConfig(Settings):
+    """At the end, average the weights of some checkpoints and keep the average if it scores better on dev."""
+
+    which: Literal["last", "best"] = "best"
+    count: PositiveInt = 5
+
+
+class TrainConfig(Settings):
+    steps: PositiveInt = Field(10000, description="updates of the weights")
+    optimizer: AdamConfig = AdamConfig()
+    schedule: ScheduleConfig = InverseSqrtSchedule()
+    clip: Annotated[float, Field(ge=0)] = Field(1.0, description="largest gradient norm; 0 = no clipping")
+    accumulate: PositiveInt = Field(1, description="batches per update")
+    label_smoothing: Rate = 0.1
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of matrix products; auto takes what this machine is fast at"
+    )
+    seed: Annotated[int, Field(ge=0)] = 1
+    log_every: PositiveInt = 50
+    validate_every: PositiveInt = 500
+    metric: Literal["bleu", "chrf", "loss"] = Field("bleu", description="the development score that chooses `best`")
+    patience: PositiveInt | None = Field(None, description="stop after so many validations without a better score")
+    samples: Annotated[int, Field(ge=0)] = Field(4, description="translations shown at each validation")
+    keep: PositiveInt = Field(5, description="checkpoints kept: so many of the last and so many of the best")
+    average: AverageConfig | None = AverageConfig()
+
+    @model_validator(mode="after")
+    def _enough_are_kept(self) -> Self:
+        if self.average is not None and self.average.count > self.keep:
+            raise ValueError(f"average.count is {self.average.count}, but only keep: {self.keep} checkpoints are kept")
+        return self
+
+
+class SearchConfig(Settings):
+    beam: PositiveInt = Field(5, description="hypotheses kept per sentence; 1 = greedy")
+    length_penalty: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="log-probability is divided by length ** length_penalty"
+    )
+    max_ratio: Annotated[float, Field(gt=0)] = Field(2.0, description="longest output: max_ratio * source + max_extra")
+    max_extra: PositiveInt = 10
+    max_tokens: PositiveInt = Field(4096, description="size of a batch: source tokens times beams, padding included")
+    max_source: PositiveInt = Field(1024, description="longer lines are not translated (an empty line and a message)")
+
+
+class Config(Settings):
+    data: DataConfig = DataConfig()
+    tokenizer: TokenizerConfig = SentencePieceConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    search: SearchConfig = SearchConfig()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.model.embedding.tie == "all" and not self.tokenizer.joint:
+            raise ValueError("model.embedding.tie: all shares one embedding, so it needs tokenizer.joint: true")
+        decoder = self.model.decoder
+        if decoder.attention.kind in ("dot", "scaled_dot") and decoder.width != self.model.encoder.width:
+            raise ValueError(
+                f"{decoder.attention.kind} attention compares vectors of one width: model.encoder.width is "
+                f"{self.model.encoder.width}, model.decoder.width {decoder.width}; make them equal or use `general`"
+            )
+        return self

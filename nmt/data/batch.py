@@ -1,0 +1,78 @@
+"""Batches: right-padded ids, and how pairs become one.
+
+Shapes: B sentences, S source positions, T target positions, L either. Ids are int64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+PAD, BOS, EOS, UNK = 0, 1, 2, 3
+"""Ids of the special tokens, the same in every vocabulary."""
+
+
+class Padded(NamedTuple):
+    """Right-padded ids."""
+
+    ids: Tensor  # [B,L]
+    lengths: Tensor  # [B]
+    full: bool  # nothing is padded: no mask is needed
+
+    @property
+    def mask(self) -> Tensor | None:
+        """[B,L], True = real token; None when nothing is padded."""
+        if self.full:
+            return None
+        return torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None]
+
+    def to(self, device: torch.device) -> Padded:
+        return Padded(self.ids.to(device, non_blocking=True), self.lengths.to(device, non_blocking=True), self.full)
+
+
+class Batch(NamedTuple):
+    """What models are fed. Sources end in EOS; targets are BOS ... EOS."""
+
+    src: Padded
+    tgt: Padded | None  # the decoder input drops the last column, the labels drop the first
+    copy_ids: Tensor | None  # [B,S] each source token's id in target space; >= V for words outside it
+    extras: int  # E, how many such words
+    index: Tensor  # [B] position of each pair in its corpus
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(
+            self.src.to(device),
+            None if self.tgt is None else self.tgt.to(device),
+            None if self.copy_ids is None else self.copy_ids.to(device, non_blocking=True),
+            self.extras,
+            self.index,
+        )
+
+
+def pad(rows: Sequence[Sequence[int]]) -> Padded:
+    """Right-pads rows of ids to the longest of them."""
+    lengths = [len(row) for row in rows]
+    ids = torch.full((len(rows), max(lengths)), PAD, dtype=torch.int64)
+    for n, row in enumerate(rows):
+        ids[n, : len(row)] = torch.as_tensor(row, dtype=torch.int64)
+    return Padded(ids, torch.tensor(lengths), min(lengths) == max(lengths))
+
+
+def collate(
+    src: Sequence[Sequence[int]], tgt: Sequence[Sequence[int]] | None = None, index: Sequence[int] | None = None
+) -> Batch:
+    """One batch from sentences of ids without special tokens, which it adds.
+
+    `index` are corpus positions, by default 0 .. B-1.
+    """
+    positions = range(len(src)) if index is None else index
+    return Batch(
+        pad([[*row, EOS] for row in src]),
+        None if tgt is None else pad([[BOS, *row, EOS] for row in tgt]),
+        copy_ids=None,
+        extras=0,
+        index=torch.tensor(list(positions)),
+    )

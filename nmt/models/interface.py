@@ -1,0 +1,139 @@
+"""The contracts of every model: what encoders, decoders and heads say to each other, and nothing else.
+
+Legend of shapes, used in every comment of this package:
+B sentences, K beams, N = B*K rows (sentence-major: row = b*K + k), S source positions, T target positions,
+Q queries per sentence (T when a target is known, K in search), D features, H heads, V vocabulary,
+E extra copyable ids of this batch. Masks are boolean, True = real token. Ids are int64.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from nmt.data.batch import Padded
+
+
+class Memory(NamedTuple):
+    """What the encoder says of B sentences."""
+
+    states: Tensor  # [B,S,D]
+    mask: Tensor | None  # [B,S]; None when nothing is padded
+    summary: Tensor  # [B,D] the sentence as one vector, from which a decoder may start
+
+
+class Source(NamedTuple):
+    """What a decoder looks at while it writes. Always B sentences, never tiled over beams."""
+
+    memory: Memory
+    keys: tuple[Tensor, ...]  # projections of the memory made once per sentence; private to the decoder
+    copy_ids: Tensor | None  # [B,S] id of each source token in target space, >= V outside the vocabulary
+    extras: int  # E
+
+    def select(self, sentences: Tensor) -> Source:
+        """The same for some of the sentences, `sentences` [B'] being their row numbers."""
+
+        def rows(tensor: Tensor) -> Tensor:
+            return tensor.index_select(0, sentences)
+
+        states, mask, summary = self.memory
+        memory = Memory(rows(states), None if mask is None else rows(mask), rows(summary))
+        copy_ids = None if self.copy_ids is None else rows(self.copy_ids)
+        return Source(memory, tuple(map(rows, self.keys)), copy_ids, self.extras)
+
+
+class State(Protocol):
+    """What a decoder remembers between steps: tensors with N rows on axis 0.
+
+    A state is used once: `step` and `reorder` consume it and may reuse its storage.
+    """
+
+    def reorder(self, rows: Tensor) -> Self:
+        """The state whose row n is row `rows[n]` of this one."""
+        ...
+
+
+class Features(NamedTuple):
+    """What a decoder says about Q positions of each sentence; a head may use any of it."""
+
+    hidden: Tensor  # [B,Q,D]
+    context: Tensor | None  # [B,Q,D] what attention brought from the source
+    embedded: Tensor  # [B,Q,D] the token that was read
+    weights: Tensor | None  # [B,Q,S] the attention a pointing head listens to, if one does
+
+
+class Probe(Protocol):
+    """The one door for looking at attention, or changing it. Costs nothing when absent."""
+
+    def __call__(self, name: str, weights: Tensor, values: Tensor) -> Tensor:
+        """Sees `weights` [B,H,Q,S] of the attention called `name` ("decoder.cross") and the `values` [B,S,D] that
+        they weigh; returns the weights to use. A stepwise decoder calls it once per target position, in order, Q = 1.
+        """
+        ...
+
+
+class TokenLosses(NamedTuple):
+    """Losses of the label tokens in nats, float32, exactly 0 where the label is padding."""
+
+    nll: Tensor  # [B,T] -log p(label)
+    objective: Tensor  # [B,T] what training minimises: label smoothing and the like included
+
+
+class Encoder(nn.Module, ABC):
+    """Reads B source sentences."""
+
+    @abstractmethod
+    def forward(self, src: Padded, probe: Probe | None = None) -> Memory: ...
+
+
+class Decoder(nn.Module, ABC):
+    """Writes the target: a known one at once (`decode`), or one token at a time (`step`). The two must agree."""
+
+    @abstractmethod
+    def prepare(self, memory: Memory) -> tuple[Tensor, ...]:
+        """What is computed once per sentence for all its steps and beams."""
+
+    @abstractmethod
+    def start(self, source: Source, rows: int, steps: int) -> State:
+        """The state before the first token, for `rows` = B*K rows that will take at most `steps` steps."""
+
+    @abstractmethod
+    def step(self, tokens: Tensor, state: State, source: Source) -> tuple[Features, State]:
+        """Reads one token per row, `tokens` [N], and speaks of the next: features with Q = K."""
+
+    @abstractmethod
+    def decode(self, tgt_in: Tensor, source: Source, probe: Probe | None = None) -> Features:
+        """Reads known targets, `tgt_in` [B,T] right-padded, and speaks of each next token: features with Q = T."""
+
+
+class Head(nn.Module, ABC):
+    """Owns the distribution over the next token."""
+
+    @abstractmethod
+    def losses(self, features: Features, labels: Tensor, source: Source, smoothing: float) -> TokenLosses:
+        """Losses of `labels` [B,T] (0 = padding), computed in chunks so that [B,T,V+E] never exists at once."""
+
+    @abstractmethod
+    def log_probs(self, features: Features, source: Source) -> Tensor:
+        """Natural-log probabilities [B,Q,V+E], float32 whatever the autocast type."""
+
+
+class Predictor(Protocol):
+    """All that search knows of a model; bound to one batch of sources. An ensemble or a table is one, too."""
+
+    @property
+    def sentences(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def start(self, beams: int, steps: int) -> State: ...
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """Reads one token per row, `tokens` [N]; returns log-probabilities [N,V+E] of the next."""
+        ...
+
+    def select(self, sentences: Tensor) -> Predictor: ...
