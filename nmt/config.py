@@ -28,6 +28,7 @@ class DataConfig(Settings):
     tgt: str | None = Field(None, description="target side: line N translates line N of src")
     dev_src: str | None = Field(None, description="source side of the development text; by default held out of train")
     dev_tgt: str | None = Field(None, description="target side of the development text")
+    prepared: str | None = Field(None, description="a folder made by `nmt prepare`, instead of all the above")
     max_tokens: PositiveInt = Field(4096, description="size of a batch: target tokens, padding included (and source)")
     max_length: PositiveInt = Field(256, description="pairs with more tokens than this on a side are left out")
     bad_lines: Literal["error", "drop"] = Field(
@@ -42,6 +43,8 @@ class DataConfig(Settings):
             raise ValueError("dev_src and dev_tgt go together: one of them is missing")
         if self.dev_src is not None and self.src is None:
             raise ValueError("dev_src and dev_tgt need src and tgt beside them")
+        if self.prepared is not None and self.src is not None:
+            raise ValueError("prepared holds the text already: drop it, or drop src and tgt")
         return self
 
 
