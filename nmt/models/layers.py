@@ -1,0 +1,34 @@
+"""Small parts that encoders and decoders share."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from nmt.data.batch import PAD
+
+
+class TokenEmbedding(nn.Module):
+    """Ids -> vectors, with dropout. The table may be shared between modules."""
+
+    def __init__(self, table: nn.Embedding, dropout: float) -> None:
+        super().__init__()
+        self.table = table
+        self.dropout = nn.Dropout(dropout)
+
+    @property
+    def width(self) -> int:
+        return self.table.embedding_dim
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """[...] -> [...,D]"""
+        return self.dropout(self.table(ids))
+
+
+def embedding_table(size: int, width: int) -> nn.Embedding:
+    """A table of `size` vectors, normal with standard deviation width**-0.5, so that as an output layer it starts
+    with logits of about unit size; padding is 0 and stays so."""
+    table = nn.Embedding(size, width, padding_idx=PAD)
+    nn.init.normal_(table.weight, std=width**-0.5)
+    with_padding = table.weight.data
+    with_padding[PAD] = 0.0
+    return table

@@ -1,0 +1,69 @@
+"""A model is a sum: encoder + decoder + head. And the predictor that search makes of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nmt.data.batch import Batch
+from nmt.models.interface import Decoder, Encoder, Features, Head, Probe, Source, State, TokenLosses
+
+
+class Seq2Seq(nn.Module):
+    def __init__(self, encoder: Encoder, decoder: Decoder, head: Head) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.head = head
+
+    def forward(self, batch: Batch, smoothing: float = 0.0) -> TokenLosses:
+        """Losses [B,T] of the batch's targets, EOS included, BOS not."""
+        source = self.read(batch)
+        features, labels = self._force(batch, source, None)
+        return self.head.losses(features, labels, source, smoothing)
+
+    def read(self, batch: Batch, probe: Probe | None = None) -> Source:
+        """Encodes the sources and makes what the decoder needs once per sentence."""
+        memory = self.encoder(batch.src, probe)
+        return Source(memory, self.decoder.prepare(memory), batch.copy_ids, batch.extras)
+
+    def attend(self, batch: Batch, probe: Probe) -> None:
+        """A forced pass over known pairs for the probe's sake. Row t of what it sees is the step that reads target
+        token t (BOS first) and writes token t + 1."""
+        self._force(batch, self.read(batch, probe), probe)
+
+    def predictor(self, batch: Batch) -> ModelPredictor:
+        """What search needs of this model for these sources; call it without gradients."""
+        return ModelPredictor(self, self.read(batch))
+
+    def _force(self, batch: Batch, source: Source, probe: Probe | None) -> tuple[Features, Tensor]:
+        if batch.tgt is None:
+            raise ValueError("a forced pass needs targets")
+        ids = batch.tgt.ids
+        return self.decoder.decode(ids[:, :-1], source, probe), ids[:, 1:]
+
+
+class ModelPredictor:
+    """One model bound to one batch of sources; see `interface.Predictor`."""
+
+    def __init__(self, model: Seq2Seq, source: Source) -> None:
+        self.model = model
+        self.source = source
+
+    @property
+    def sentences(self) -> int:
+        return len(self.source.memory.states)
+
+    @property
+    def device(self) -> torch.device:
+        return self.source.memory.states.device
+
+    def start(self, beams: int, steps: int) -> State:
+        return self.model.decoder.start(self.source, self.sentences * beams, steps)
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        features, state = self.model.decoder.step(tokens, state, self.source)
+        return self.model.head.log_probs(features, self.source).flatten(0, 1), state  # [N,V+E]
+
+    def select(self, sentences: Tensor) -> ModelPredictor:
+        return ModelPredictor(self.model, self.source.select(sentences))
