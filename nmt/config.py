@@ -260,8 +260,11 @@ class SearchConfig(Settings):
     )
     max_ratio: Annotated[float, Field(gt=0)] = Field(2.0, description="longest output: max_ratio * source + max_extra")
     max_extra: PositiveInt = 10
-    max_tokens: PositiveInt = Field(4096, description="size of a batch: source tokens times beams, padding included")
+    max_tokens: PositiveInt = Field(8192, description="size of a batch: source tokens times beams, padding included")
     max_source: PositiveInt = Field(1024, description="longer lines are not translated (an empty line and a message)")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "float32", description="of the weights in search; bfloat16 is faster where the machine is, and rounds scores"
+    )
 
 
 class Config(Settings):

@@ -31,16 +31,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         rows = max(1, CHUNK // len(weight))
         low, w, b = hidden.to(dtype), weight.to(dtype), bias.to(dtype)
-        lse, picked, mean = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(3))
+        lse, of_label, of_mean = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(3))
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
-            logits = torch.addmm(b, low[part], w.T)  # [R,V]
-            lse[part] = torch.logsumexp(logits.float(), dim=-1)
-            picked[part] = logits.gather(1, labels[part, None])[:, 0].float()
-            mean[part] = logits.mean(dim=-1, dtype=torch.float32)
+            logits = torch.addmm(b, low[part], w.T).float()  # [R,V]
+            log_probs = torch.log_softmax(logits, dim=-1)
+            of_label[part] = -log_probs.gather(1, labels[part, None])[:, 0]
+            of_mean[part] = -log_probs.mean(dim=-1)
+            lse[part] = logits[:, 0] - log_probs[:, 0]
         ctx.save_for_backward(hidden, weight, bias, labels, lse)
         ctx.rows, ctx.dtype = rows, dtype
-        return lse - picked, lse - mean
+        return of_label, of_mean
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:

@@ -1,0 +1,62 @@
+"""How probable a model finds translations that are there already: the forced pass, without smoothing."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+
+from nmt.data.batch import collate
+from nmt.errors import UserError
+from nmt.translate import WINDOW, Translator
+
+
+class PairScore(NamedTuple):
+    """Natural-log probabilities of one target given its source."""
+
+    log_prob: float  # of the whole target, EOS included
+    token_log_probs: list[float]  # of each token, then of EOS
+
+
+def score_pairs(translator: Translator, pairs: Iterable[tuple[str, str]]) -> Iterator[PairScore]:
+    """log p(tgt | src) of each pair, in order; the same figures that search reports for its own output.
+
+    Raises UserError for a pair with an empty source, of which a model has nothing to say.
+    """
+    iterator, done = iter(pairs), 0
+    while window := list(itertools.islice(iterator, WINDOW)):
+        yield from _score_window(translator, window, done)
+        done += len(window)
+
+
+def _score_window(translator: Translator, pairs: Sequence[tuple[str, str]], done: int) -> list[PairScore]:
+    src, tgt = translator.tokenizers
+    encoded = [(src.encode(a), tgt.encode(b)) for a, b in pairs]
+    for n, (a, _) in enumerate(encoded, start=done + 1):
+        if not a:
+            raise UserError(f"line {n}: the source is empty, so there is nothing to score its translation by")
+    scores: dict[int, PairScore] = {}
+    longest_first = sorted(range(len(pairs)), key=lambda n: max(map(len, encoded[n])), reverse=True)
+    batch: list[int] = []
+    for n in longest_first:
+        if batch and (len(batch) + 1) * (max(map(len, encoded[batch[0]])) + 1) > translator.search.max_tokens:
+            scores.update(_score_batch(translator, encoded, batch))
+            batch = []
+        batch.append(n)
+    scores.update(_score_batch(translator, encoded, batch))
+    return [scores[n] for n in range(len(pairs))]
+
+
+def _score_batch(
+    translator: Translator, encoded: Sequence[tuple[list[int], list[int]]], rows: Sequence[int]
+) -> dict[int, PairScore]:
+    batch = collate([encoded[n][0] for n in rows], [encoded[n][1] for n in rows]).to(translator.device)
+    with torch.inference_mode():
+        nll = translator.model(batch).nll.cpu()  # [B,T]
+    scores = {}
+    for row, n in enumerate(rows):
+        tokens = (-nll[row, : len(encoded[n][1]) + 1]).tolist()
+        scores[n] = PairScore(sum(tokens), tokens)
+    return scores

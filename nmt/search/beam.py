@@ -1,0 +1,146 @@
+"""Beam search for anything that predicts the next token. It never sees a model.
+
+Shapes: B sentences still searched, K beams, N = B*K rows, V columns of the predictor (extras included), C = 2K.
+
+Each step: log-probabilities -> cumulative scores -> the best 2K of K*V per sentence -> EOS counts only where it ranks
+among the first K -> the finished pool keeps the K best by normalised score -> the best K others live on. So beam 1 is
+greedy search, and a beam as wide as the whole tree is exhaustive search. A sentence stops when K hypotheses have
+finished, when nothing lives, or at its length limit, where EOS is the only choice: every hypothesis ends in EOS and
+its score is a true log-probability.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nmt.data.batch import BOS, EOS, PAD
+from nmt.models.interface import Predictor
+from nmt.search.hypothesis import Hypothesis, Trellis
+
+
+def beam_search(
+    predictor: Predictor, *, beam: int, limits: Tensor, length_penalty: float = 1.0
+) -> list[list[Hypothesis]]:
+    """The n-best hypotheses of each sentence, best first, at most `beam`, at least one.
+
+    `limits` [B] is the largest length of each output, EOS included (>= 1); `length_penalty` is the exponent alpha of
+    score = log_prob / length ** alpha, EOS counted. Call it without gradients.
+    """
+    total, device = predictor.sentences, predictor.device
+    limits = limits.to(device)
+    steps = int(limits.max())
+    trellis = Trellis()
+    pool = Pool.empty(total, beam, device)
+    sentences = torch.arange(total, device=device)  # [B] which of all sentences each row still searched is
+    live = torch.full((total, beam), -torch.inf, device=device)  # [B,K] cumulative log-probabilities
+    live[:, 0] = 0.0  # at first all beams of a sentence are alike: all but one start impossible
+    tokens = torch.full((total * beam,), BOS, device=device)
+    state = predictor.start(beam, steps)
+
+    for step in range(steps):
+        log_probs, state = predictor.step(tokens, state)  # [N,V]
+        scores, parents, chosen = candidates(log_probs, live, at_limit=limits[sentences] == step + 1)  # [B,C] each
+        ends = chosen == EOS
+        early = torch.arange(2 * beam, device=device) < beam
+        finished = scores.masked_fill(~(ends & early), -torch.inf)
+        pool.add(sentences, finished, parents, step, length_penalty)
+
+        live, order = scores.masked_fill(ends, -torch.inf).topk(beam, dim=1)  # [B,K]
+        parents, tokens = parents.gather(1, order), chosen.gather(1, order)
+        trellis.add(*scattered(total, sentences, tokens, parents, live))
+
+        searched = ~((pool.count[sentences] >= beam) | (live[:, 0] == -torch.inf))  # [B]
+        remaining = int(searched.sum())  # the one host synchronisation of a step
+        if remaining == 0:
+            break
+        rows = torch.arange(len(live), device=device)
+        if 2 * remaining <= len(live):  # half the sentences are done: stop computing them
+            rows = searched.nonzero()[:, 0]
+            predictor = predictor.select(rows)
+            sentences, live, tokens, parents = sentences[rows], live[rows], tokens[rows], parents[rows]
+        else:
+            live = live.masked_fill(~searched[:, None], -torch.inf)
+        state = state.reorder((rows[:, None] * beam + parents).flatten())
+        tokens = tokens.flatten()
+    return pool.hypotheses(trellis)
+
+
+def candidates(log_probs: Tensor, live: Tensor, *, at_limit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """[N,V] and live scores [B,K] -> the best 2K continuations per sentence, best first: cumulative scores, the beam
+    each continues, the token it adds, [B,2K] each. Sentences `at_limit` [B] may only end."""
+    sentences, beam = live.shape
+    log_probs = log_probs.view(sentences, beam, -1).clone()  # [B,K,V]
+    end = log_probs[:, :, EOS].clone()
+    log_probs.masked_fill_(at_limit[:, None, None], -torch.inf)
+    log_probs[:, :, EOS] = end
+    log_probs[:, :, [PAD, BOS]] = -torch.inf
+    # The best 2K of a sentence are among the best 2K of each of its rows: two small selections instead of a large one.
+    width = min(2 * beam, log_probs.shape[-1])
+    best, tokens = log_probs.topk(width, dim=-1)  # [B,K,width]
+    scores = (live[:, :, None] + best).flatten(1)
+    tokens = tokens.flatten(1)
+    if scores.shape[1] < 2 * beam:  # a vocabulary smaller than that
+        missing = 2 * beam - scores.shape[1]
+        scores = torch.nn.functional.pad(scores, (0, missing), value=-torch.inf)
+        tokens = torch.nn.functional.pad(tokens, (0, missing), value=PAD)
+    scores, order = scores.topk(2 * beam, dim=1)
+    return scores, (order // width).clamp(max=beam - 1), tokens.gather(1, order)
+
+
+def scattered(total: int, sentences: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
+    """[B,K] of the sentences still searched -> [total,K], so that all steps of the trellis line up."""
+    if len(sentences) == total:
+        return parts
+    return tuple(part.new_zeros(total, part.shape[1]).index_copy_(0, sentences, part) for part in parts)
+
+
+class Pool:
+    """The K best finished hypotheses of every sentence."""
+
+    def __init__(self, scores: Tensor, log_probs: Tensor, steps: Tensor, parents: Tensor, count: Tensor) -> None:
+        self.scores = scores  # [B,K] normalised; -inf = none yet
+        self.log_probs = log_probs  # [B,K]
+        self.steps = steps  # [B,K] at which EOS was written
+        self.parents = parents  # [B,K] the beam it was written to
+        self.count = count  # [B] hypotheses finished so far
+
+    @classmethod
+    def empty(cls, sentences: int, beam: int, device: torch.device) -> Pool:
+        nothing = torch.full((sentences, beam), -torch.inf, device=device)
+        zeros = torch.zeros(sentences, beam, dtype=torch.int64, device=device)
+        return cls(nothing, nothing.clone(), zeros, zeros.clone(), torch.zeros_like(zeros[:, 0]))
+
+    def add(self, sentences: Tensor, log_probs: Tensor, parents: Tensor, step: int, length_penalty: float) -> None:
+        """Hypotheses [B,C] that end at `step` (from 0; -inf = does not); `sentences` [B] says whose they are."""
+        scores = log_probs / (step + 1) ** length_penalty
+        self.count[sentences] += (log_probs > -torch.inf).sum(dim=1)
+        merged = torch.cat([self.scores[sentences], scores], dim=1)
+        best, order = merged.topk(self.scores.shape[1], dim=1)
+        self.scores[sentences] = best
+        for mine, new in (
+            (self.log_probs, log_probs),
+            (self.steps, torch.full_like(parents, step)),
+            (self.parents, parents),
+        ):
+            mine[sentences] = torch.cat([mine[sentences], new], dim=1).gather(1, order)
+
+    def hypotheses(self, trellis: Trellis) -> list[list[Hypothesis]]:
+        scores, log_probs, steps, parents = (
+            part.cpu().numpy() for part in (self.scores, self.log_probs, self.steps, self.parents)
+        )
+        tokens, cumulative = trellis.walk_back(steps - 1, parents)
+        return [
+            [
+                Hypothesis(
+                    tokens[b, k, : steps[b, k]].tolist(),
+                    float(scores[b, k]),
+                    float(log_probs[b, k]),
+                    np.diff(cumulative[b, k, : steps[b, k]], prepend=0.0, append=log_probs[b, k]).tolist(),
+                )
+                for k in range(scores.shape[1])
+                if scores[b, k] > -np.inf
+            ]
+            for b in range(len(scores))
+        ]
