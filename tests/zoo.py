@@ -1,0 +1,75 @@
+"""Every model we ship, tiny. A new one joins by one line and inherits every law."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from nmt.config import (
+    AdditiveConfig,
+    DotConfig,
+    EmbeddingConfig,
+    GeneralConfig,
+    ModelConfig,
+    RnnDecoderConfig,
+    RnnEncoderConfig,
+    ScaledDotConfig,
+)
+from nmt.data.batch import Batch, collate
+from nmt.models.build import build_model
+from nmt.models.seq2seq import Seq2Seq
+
+SRC_SIZE, TGT_SIZE = 19, 19
+
+
+def rnn(cell="lstm", layers=1, feeding=False, attention=None, tie="decoder"):
+    return ModelConfig(
+        embedding=EmbeddingConfig(width=12, tie=tie),
+        encoder=RnnEncoderConfig(cell=cell, layers=layers, width=16),
+        decoder=RnnDecoderConfig(
+            cell=cell,
+            layers=layers,
+            width=16,
+            input_feeding=feeding,
+            attention=attention or AdditiveConfig(width=8),
+        ),
+        dropout=0.1,
+    )
+
+
+ZOO: dict[str, ModelConfig] = {
+    "lstm": rnn(),
+    "lstm-feeding": rnn(feeding=True, tie="none"),
+    "lstm-deep-feeding": rnn(layers=2, feeding=True, tie="all"),
+    "gru": rnn(cell="gru"),
+    "gru-deep": rnn(cell="gru", layers=3),
+    "gru-feeding": rnn(cell="gru", feeding=True),
+    "dot": rnn(attention=DotConfig()),
+    "scaled-dot": rnn(attention=ScaledDotConfig(), feeding=True),
+    "general": rnn(attention=GeneralConfig()),
+}
+
+each_model = pytest.mark.parametrize("name", ZOO)
+"""Runs a law for every member: `@each_model` above `def test_law(name)`."""
+
+
+def build(name: str, seed: int = 1) -> Seq2Seq:
+    """The named model with weights large enough that attention and outputs are far from uniform; eval mode."""
+    torch.manual_seed(seed)
+    model = build_model(ZOO[name], SRC_SIZE, TGT_SIZE).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2.0)
+    return model
+
+
+def sentences(count: int, seed: int = 1, shortest: int = 1, longest: int = 7, size: int = SRC_SIZE) -> list[list[int]]:
+    draw = random.Random(seed)
+    return [[draw.randrange(4, size) for _ in range(draw.randint(shortest, longest))] for _ in range(count)]
+
+
+def batch(count: int = 5, seed: int = 1) -> Batch:
+    """Pairs of different lengths, so that both sides have padding."""
+    return collate(sentences(count, seed), sentences(count, seed + 100))
