@@ -22,6 +22,8 @@ from nmt.search.beam import beam_search
 from nmt.search.hypothesis import Hypothesis
 from nmt.text.tokenizer import Tokenizer
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 WINDOW = 2048
 """Lines that are sorted by length together; memory does not grow with the file beyond it."""
 
@@ -56,7 +58,7 @@ class Translator:
         device: torch.device,
     ) -> None:
         """The model is copied, so the one given may go on training."""
-        dtype = resolve_precision(search.precision, device)
+        dtype = DTYPES[resolve_precision(search.precision, device)]
         self.model = copy.deepcopy(model).to(device=device, dtype=dtype).eval()
         self.tokenizers = tokenizers
         self.search = search
