@@ -8,11 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-PAD, BOS, EOS, UNK = 0, 1, 2, 3
-"""Ids of the special tokens, the same in every vocabulary."""
+from nmt.text.tokenizer import BOS as BOS
+from nmt.text.tokenizer import EOS as EOS
+from nmt.text.tokenizer import PAD as PAD
+from nmt.text.tokenizer import UNK as UNK
+
+Ids = Sequence[int] | NDArray[np.int64]
+"""A sentence."""
 
 
 class Padded(NamedTuple):
@@ -52,18 +59,16 @@ class Batch(NamedTuple):
         )
 
 
-def pad(rows: Sequence[Sequence[int]]) -> Padded:
+def pad(rows: Sequence[Ids]) -> Padded:
     """Right-pads rows of ids to the longest of them."""
     lengths = [len(row) for row in rows]
-    ids = torch.full((len(rows), max(lengths)), PAD, dtype=torch.int64)
+    ids = np.full((len(rows), max(lengths)), PAD, dtype=np.int64)
     for n, row in enumerate(rows):
-        ids[n, : len(row)] = torch.as_tensor(row, dtype=torch.int64)
-    return Padded(ids, torch.tensor(lengths), min(lengths) == max(lengths))
+        ids[n, : len(row)] = row  # as a tensor, each of these assignments would take five times as long
+    return Padded(torch.from_numpy(ids), torch.tensor(lengths), min(lengths) == max(lengths))
 
 
-def collate(
-    src: Sequence[Sequence[int]], tgt: Sequence[Sequence[int]] | None = None, index: Sequence[int] | None = None
-) -> Batch:
+def collate(src: Sequence[Ids], tgt: Sequence[Ids] | None = None, index: Sequence[int] | None = None) -> Batch:
     """One batch from sentences of ids without special tokens, which it adds.
 
     `index` are corpus positions, by default 0 .. B-1.

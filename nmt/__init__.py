@@ -1,0 +1,20 @@
+"""Neural machine translation from two text files: train, translate, and see which word came from which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nmt.version import __version__
+
+if TYPE_CHECKING:
+    from nmt.translate import Translator
+
+__all__ = ["__version__", "load"]
+
+
+def load(run: str | Path, *, checkpoint: str = "best", device: str = "auto") -> Translator:
+    """The translator in a run directory, ready for raw text. Raises UserError where the directory holds no model."""
+    from nmt.translate import Translator  # brings torch along, which `nmt --help` does not wait for
+
+    return Translator.load(Path(run), checkpoint=checkpoint, device=device)

@@ -1,0 +1,134 @@
+"""Which source word each target word looked at: the value `AttentionMap`, from pieces to words, to files and back."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nmt.errors import UserError
+from nmt.text.lines import read_lines
+from nmt.text.tokenizer import Segments
+
+Weights = NDArray[np.float32]
+
+EOS_LABEL = "</s>"
+
+
+class AttentionMap(NamedTuple):
+    """The attention of one sentence pair. T = len(tgt), S = len(src); either may be 0."""
+
+    src: list[str]  # words or pieces
+    tgt: list[str]
+    weights: Weights  # [T,S] float32: row t says how much target word t looked at each source word
+
+
+def piece_map(weights: Weights, src: Segments, tgt: Segments, *, keep_eos: bool) -> AttentionMap:
+    """Names the rows and columns of `weights`, [J or J+1, I+1] for J target and I source pieces and their EOS.
+
+    Without `keep_eos` the EOS row and column are dropped. Rows that summed to 1 then sum to at most 1: what went to
+    the source's EOS is attention to no word, and stays missing.
+    """
+    rows, columns = weights.shape
+    if columns != len(src.pieces) + 1 or rows - len(tgt.pieces) not in (0, 1):
+        raise ValueError(
+            f"weights {weights.shape} do not fit {len(tgt.pieces)} target and {len(src.pieces)} source pieces"
+        )
+    if not keep_eos:
+        return AttentionMap(list(src.pieces), list(tgt.pieces), weights[: len(tgt.pieces), : len(src.pieces)])
+    ends = [EOS_LABEL] * (rows - len(tgt.pieces))
+    return AttentionMap([*src.pieces, EOS_LABEL], [*tgt.pieces, *ends], weights)
+
+
+def to_words(pieces: AttentionMap, src: Segments, tgt: Segments) -> AttentionMap:
+    """The same map on words: the SUM over the pieces of a source word, the MEAN over those of a target word.
+
+    So rows that sum to 1 still do. An EOS that the map kept stays a word of its own.
+    """
+    src_words, src_of = _with_eos(src, len(pieces.src))
+    tgt_words, tgt_of = _with_eos(tgt, len(pieces.tgt))
+    columns = np.zeros((len(pieces.tgt), len(src_words)), np.float32)
+    np.add.at(columns.T, src_of, pieces.weights.T)
+    rows = np.zeros((len(tgt_words), len(src_words)), np.float32)
+    np.add.at(rows, tgt_of, columns)
+    counts = np.bincount(tgt_of, minlength=len(tgt_words)).astype(np.float32)  # [T], at least 1
+    return AttentionMap(src_words, tgt_words, rows / counts[:, None])
+
+
+def _with_eos(segments: Segments, size: int) -> tuple[list[str], NDArray[np.int64]]:
+    """Words and the word of each of `size` pieces, EOS being the last where there is a piece more."""
+    words, word_of = list(segments.words), list(segments.word_of)
+    if size == len(word_of) + 1:
+        word_of.append(len(words))
+        words.append(EOS_LABEL)
+    return words, np.array(word_of, np.int64)
+
+
+def write_json(maps: Iterable[AttentionMap], file: TextIO) -> None:
+    """A JSON object per line: `src`, `tgt` (lists of T and S strings) and `weights` (T lists of S), six decimals."""
+    for attention in maps:
+        weights = [[round(weight, 6) for weight in row] for row in attention.weights.tolist()]
+        record = {"src": attention.src, "tgt": attention.tgt, "weights": weights}
+        file.write(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def read_json(path: Path) -> Iterator[AttentionMap]:
+    """What `write_json` wrote. Raises UserError, naming file and line, where it is something else."""
+    for number, line in enumerate(read_lines(path), start=1):
+        try:
+            record = json.loads(line)
+            yield _checked(record["src"], record["tgt"], record["weights"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}, line {number}: not an attention map ({error})",
+                "Each line is an object with the keys src, tgt and weights, as `nmt align --format json` writes it.",
+            ) from error
+
+
+def write_npz(maps: Iterable[AttentionMap], path: Path) -> None:
+    """A NumPy archive, one sentence after the other: `weights_0` [T,S], and `src_0`, `tgt_0`, JSON lists of strings
+    as UTF-8 bytes (uint8), then `weights_1` and so on. Nothing in it is a pickle.
+    """
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, (src, tgt, weights) in enumerate(maps):
+            for name, array in (("src", _as_bytes(src)), ("tgt", _as_bytes(tgt)), ("weights", weights)):
+                buffer = io.BytesIO()
+                np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+                # a ZipInfo has a fixed date, so equal maps give equal files
+                archive.writestr(zipfile.ZipInfo(f"{name}_{number}.npy"), buffer.getvalue(), zipfile.ZIP_DEFLATED)
+
+
+def read_npz(path: Path) -> Iterator[AttentionMap]:
+    """What `write_npz` wrote, one sentence after the other. Raises UserError where it is something else."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for number in range(sum(name.startswith("weights_") for name in archive.files)):
+                src, tgt = (json.loads(archive[f"{side}_{number}"].tobytes()) for side in ("src", "tgt"))
+                yield _checked(src, tgt, archive[f"weights_{number}"])
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path}: not an archive of attention maps ({error})", "`nmt align --format npz` writes such archives."
+        ) from error
+
+
+def _as_bytes(tokens: Sequence[str]) -> NDArray[np.uint8]:
+    return np.frombuffer(json.dumps(list(tokens), ensure_ascii=False).encode(), np.uint8)
+
+
+def _checked(src: Any, tgt: Any, weights: Any) -> AttentionMap:
+    """The map of three values read from a file. Raises ValueError if they do not fit together."""
+    for name, tokens in (("src", src), ("tgt", tgt)):
+        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+            raise ValueError(f"{name} is not a list of strings")
+    array = np.asarray(weights, np.float32)
+    if array.size == 0:
+        array = array.reshape(len(tgt), len(src))  # JSON cannot tell [0,S] from [0,0]
+    if array.shape != (len(tgt), len(src)):
+        raise ValueError(f"weights {array.shape} for {len(tgt)} target and {len(src)} source tokens")
+    return AttentionMap(src, tgt, array)

@@ -1,0 +1,193 @@
+"""`nmt align`."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
+
+import typer
+
+from nmt.errors import UserError
+
+if TYPE_CHECKING:
+    from nmt.align.extract import Level, Read
+    from nmt.align.links import Links
+    from nmt.align.maps import AttentionMap
+    from nmt.translate import Translator
+
+
+def align(
+    run: Annotated[Path, typer.Argument(help="A run directory, made by `nmt train`.")],
+    src: Annotated[Path, typer.Argument(help="Source lines.")],
+    tgt: Annotated[
+        Path | None, typer.Argument(help="Their translations, line by line; without it the run translates first.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write here, not to standard output.")] = None,
+    form: Annotated[
+        Literal["pharaoh", "json", "npz"],
+        typer.Option("--format", help="Links, or all weights as JSON lines or as a NumPy archive."),
+    ] = "pharaoh",
+    level: Annotated[Literal["words", "pieces"], typer.Option(help="What is counted: words, or tokens.")] = "words",
+    read: Annotated[
+        Literal["output", "input"], typer.Option(help="Ask the step that writes a word, or the next, which reads it.")
+    ] = "output",
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="No link where the greatest weight is smaller.")] = 0.0,
+    reverse: Annotated[
+        Path | None, typer.Option(metavar="RUN2", help="A run from target to source (its best): link from both sides.")
+    ] = None,
+    symmetrize: Annotated[
+        str | None, typer.Option(metavar="METHOD", help="How to join the two directions. [default: gdfa-atools]")
+    ] = None,
+    save_tgt: Annotated[Path | None, typer.Option(help="Without TGT: write the translations here.")] = None,
+    checkpoint: Annotated[str, typer.Option(help="best, last, a step, or a name that `nmt info` lists.")] = "best",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite output files.")] = False,
+) -> None:
+    """Write which source word each target word came from, as the attention of the model has it.
+
+    Pharaoh format: a line per sentence pair, `0-1` linking source word 0 to target word 1; each target word is linked
+    to the source word with the greatest weight. Words are what white space separates, so for text with punctuation
+    apart give tokenized text. METHOD is one of intersection, union, gd-, gdf- or gdfa- with -atools or -lilt.
+
+    \b
+    Examples:
+      nmt align runs/first test.en test.de -o links.talp
+      nmt align runs/first test.en --save-tgt test.out --format json -o weights.jsonl
+      nmt align runs/en-de test.en test.de --reverse runs/de-en --symmetrize intersection
+    """
+    from nmt.text.lines import open_output
+
+    if tgt is not None and save_tgt is not None:
+        raise UserError("--save-tgt keeps translations made here, but TGT gives them already", "Leave out one of them.")
+    method = _checked_method(reverse, symmetrize, form, level)
+    if form == "npz":
+        _check_archive(output, force)
+    translator = load_exact(run, checkpoint, device)
+    backwards = None if reverse is None else load_exact(reverse, "best", device)
+
+    from nmt.align.links import argmax_links, write_links
+    from nmt.align.maps import write_json
+
+    with contextlib.ExitStack() as stack:
+        pairs = text_pairs(translator, src, tgt)
+        if save_tgt is not None:
+            pairs = _saving(pairs, stack.enter_context(open_output(save_tgt, overwrite=force)))
+        again: Iterator[tuple[str, str]] = iter(())
+        if backwards is not None:
+            pairs, again = itertools.tee(pairs)
+        maps = maps_of(translator, pairs, level, read)
+        if form == "npz":
+            assert output is not None
+            _write_archive(maps, output)
+            return
+        stream = stack.enter_context(open_output(output, overwrite=force))
+        if form == "json":
+            write_json(maps, stream)
+        elif backwards is None:
+            write_links((argmax_links(attention, threshold) for attention in maps), stream)
+        else:
+            other = maps_of(backwards, ((b, a) for a, b in again), level, read)
+            write_links(_joined(maps, other, threshold, method), stream)
+
+
+def load_exact(run: Path, checkpoint: str, device: str) -> Translator:
+    """A run's translator in float32, whatever its search is set to: weights are looked at, not only used."""
+    from nmt.cli.translate import load
+
+    return load(run, checkpoint, device, beam=None, overrides=["search.precision=float32"])
+
+
+def maps_of(
+    translator: Translator, pairs: Iterable[tuple[str, str]], level: Level, read: Read
+) -> Iterator[AttentionMap]:
+    from nmt.align.extract import attention_maps
+
+    return attention_maps(
+        translator.model,
+        translator.tokenizers,
+        pairs,
+        device=translator.device,
+        max_tokens=translator.search.max_tokens,
+        level=level,
+        read=read,
+    )
+
+
+def text_pairs(translator: Translator, src: Path, tgt: Path | None) -> Iterator[tuple[str, str]]:
+    """Lines of two files; or of one and their translations, empty where there is none (and a message says why)."""
+    from nmt.text.lines import Pair, raw_lines, read_parallel
+
+    if tgt is not None:
+        yield from ((pair.src, pair.tgt) for pair in read_parallel(src, tgt) if isinstance(pair, Pair))
+        return
+    yield from translated(translator, raw_lines(src), str(src))
+
+
+def translated(translator: Translator, lines: Iterable[bytes], name: str) -> Iterator[tuple[str, str]]:
+    """Each line with its translation; two empty strings, and a message, where a line cannot be translated."""
+    lines, again = itertools.tee(lines)
+    for number, (line, result) in enumerate(zip(again, translator.translate(lines), strict=True), start=1):
+        if result.problem is not None:
+            print(f"{name}, line {number}: left empty: {result.problem}", file=sys.stderr)
+        yield ("", "") if result.problem is not None else (line.decode("utf-8"), result.text)
+
+
+def _saving(pairs: Iterable[tuple[str, str]], stream: TextIO) -> Iterator[tuple[str, str]]:
+    """The same pairs, their targets written on the way."""
+    for src, tgt in pairs:
+        stream.write(tgt + "\n")
+        yield src, tgt
+
+
+def _checked_method(reverse: Path | None, symmetrize: str | None, form: str, level: str) -> str:
+    """The symmetrization, `gdfa-atools` where none is named. Raises UserError before anything is loaded."""
+    from nmt.align.links import SYMMETRIZERS
+
+    if reverse is None:
+        if symmetrize is not None:
+            raise UserError("--symmetrize joins two directions", "Name a run from target to source: --reverse RUN2.")
+        return ""
+    if form != "pharaoh" or level != "words":
+        raise UserError("--reverse joins links of words: it goes with --format pharaoh and --level words only")
+    method = symmetrize or "gdfa-atools"
+    if method not in SYMMETRIZERS:
+        raise UserError(f"--symmetrize: there is no method {method!r}", f"Choose one of {', '.join(SYMMETRIZERS)}.")
+    return method
+
+
+def _joined(
+    forward: Iterable[AttentionMap], reverse: Iterable[AttentionMap], threshold: float, method: str
+) -> Iterator[Links]:
+    from nmt.align.links import argmax_links, symmetrize
+
+    for number, (one, other) in enumerate(zip(forward, reverse, strict=True), start=1):
+        if one.weights.shape != other.weights.shape[::-1]:
+            raise UserError(f"line {number}: the two runs do not see the same words: {one.src} and {other.tgt}")
+        back = frozenset((src, tgt) for tgt, src in argmax_links(other, threshold))
+        yield symmetrize(argmax_links(one, threshold), back, method)
+
+
+def _check_archive(output: Path | None, force: bool) -> None:
+    if output is None:
+        raise UserError("--format npz needs a file: it is not text", "Name one: -o weights.npz.")
+    if output.exists() and not force:
+        raise UserError(f"{output}: exists already", "Choose another name, or overwrite it with --force.")
+    if not output.parent.is_dir():
+        raise UserError(f"{output}: cannot be written", f"There is no folder {output.parent}: make it first.")
+
+
+def _write_archive(maps: Iterable[AttentionMap], output: Path) -> None:
+    """Under another name until it is complete."""
+    from nmt.align.maps import write_npz
+
+    draft = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        write_npz(maps, draft)
+        draft.replace(output)
+    finally:
+        draft.unlink(missing_ok=True)

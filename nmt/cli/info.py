@@ -1,0 +1,90 @@
+"""`nmt info`: what is in a run directory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from nmt.config import ModelConfig
+    from nmt.rundir import RunDir
+
+
+def info(
+    run: Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")],
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """Say what is in a run directory: model, size, training so far, score.
+
+    \b
+    Example:
+      nmt info runs/rnn
+    """
+    from nmt.rundir import RunDir
+
+    facts = _facts(RunDir(run))
+    typer.echo(json.dumps(facts, indent=1, ensure_ascii=False) if as_json else _text(facts))
+
+
+def _facts(run: RunDir) -> dict[str, Any]:
+    from nmt.files import read_json
+    from nmt.models.build import build_model, census
+    from nmt.rundir import STATE
+
+    config = run.config
+    src, tgt = run.tokenizers()
+    parameters = census(build_model(config.model, len(src), len(tgt)))
+    last = run.pointed("last")
+    state = {} if last is None else read_json(run.checkpoints / last / STATE)
+    return {
+        "run": str(run.path),
+        "model": _describe(config.model),
+        "parameters": {**parameters, "total": sum(parameters.values())},
+        "tokenizer": {"kind": config.tokenizer.kind, "joint": src is tgt, "source": len(src), "target": len(tgt)},
+        "steps": state.get("step", 0),
+        "of": config.train.steps,
+        "seconds": round(state.get("seconds", 0.0), 1),
+        "tokens": state.get("tokens", 0),
+        "metric": config.train.metric,
+        "score": state.get("best"),
+        "best": run.pointed("best"),
+        "last": last,
+        "checkpoints": sorted(path.name for path in run.checkpoints.iterdir() if not path.name.startswith(".")),
+        "fingerprint": run.facts.get("fingerprint"),
+        "sessions": run.facts.get("sessions", []),
+    }
+
+
+def _describe(model: ModelConfig) -> str:
+    encoder, decoder = model.encoder, model.decoder
+    parts = [
+        f"{encoder.kind} encoder ({encoder.layers} x {encoder.width} {encoder.cell})",
+        f"{decoder.kind} decoder ({decoder.layers} x {decoder.width} {decoder.cell}"
+        + (", input feeding" if decoder.input_feeding else "")
+        + f", {decoder.attention.kind} attention)",
+        f"{model.head.kind} head",
+    ]
+    return " + ".join(parts)
+
+
+def _text(facts: dict[str, Any]) -> str:
+    tokenizer, parameters = facts["tokenizer"], facts["parameters"]
+    sizes = ", ".join(f"{part} {count:,}" for part, count in parameters.items() if part != "total")
+    shared = "joint" if tokenizer["joint"] else "separate"
+    rows = {
+        "run": facts["run"],
+        "model": facts["model"],
+        "parameters": f"{parameters['total']:,} ({sizes})",
+        "tokenizer": f"{tokenizer['kind']}, {shared}: {tokenizer['source']:,} source, {tokenizer['target']:,} target",
+        "trained": f"{facts['steps']:,} of {facts['of']:,} steps, {facts['tokens']:,} target tokens, "
+        f"{facts['seconds'] / 60:.1f} minutes",
+        "best": "no validation yet"
+        if facts["score"] is None
+        else f"{facts['best']} (best {facts['metric']} of training {facts['score']:.3f})",
+        "checkpoints": ", ".join(facts["checkpoints"]),
+        "corpus": ", ".join(f"{side} {value}" for side, value in (facts["fingerprint"] or {}).items()),
+    }
+    return "\n".join(f"{name:<12} {value}" for name, value in rows.items())

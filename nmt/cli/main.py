@@ -1,0 +1,138 @@
+"""The command `nmt`: a table of subcommands, each loaded only when it is asked for, and how errors reach the user."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+
+from nmt.errors import UserError
+from nmt.version import __version__
+
+
+class Entry(NamedTuple):
+    panel: str
+    target: str  # module:attribute, a function for one command or a typer.Typer for a group of them
+    help: str
+
+
+COMMANDS = {
+    "init": Entry("Train", "nmt.cli.init:init", "Write a preset configuration file to start from."),
+    "train": Entry("Train", "nmt.cli.train:train", "Learn to translate from two text files."),
+    "average": Entry("Train", "nmt.cli.average:average", "Average the weights of some checkpoints of a run."),
+    "translate": Entry("Translate", "nmt.cli.translate:translate", "Translate a file, or what is typed."),
+    "score": Entry("Translate", "nmt.cli.score:score", "Say how probable given translations are."),
+    "evaluate": Entry(
+        "Translate", "nmt.cli.evaluate:evaluate", "Compare translations with references: BLEU, chrF, TER."
+    ),
+    "align": Entry("Look", "nmt.cli.align:align", "Write which source word each target word came from."),
+    "aer": Entry("Look", "nmt.cli.aer:aer", "Compare word alignments with gold: alignment error rate."),
+    "plot": Entry("Look", "nmt.cli.plot:plot", "Draw attention as pictures."),
+    "fetch": Entry("Data", "nmt.cli.fetch:fetch", "Download a public corpus by name."),
+    "prepare": Entry("Data", "nmt.cli.prepare:prepare", "Turn text into a tokenizer and a corpus, ahead of training."),
+    "info": Entry("Tools", "nmt.cli.info:info", "Say what is in a run directory."),
+    "schema": Entry("Tools", "nmt.cli.schema:schema", "Print the JSON schema of configuration files, for editors."),
+    "bench": Entry("Tools", "nmt.cli.bench:bench", "Measure the speed of training and translating on this machine."),
+}
+"""In the order of the help page."""
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Commands(TyperGroup):
+    """A group that knows its commands from the table, so that the help page imports none of them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return load_command(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        width = max(map(len, COMMANDS))
+        for panel in dict.fromkeys(entry.panel for entry in COMMANDS.values()):
+            rows = [(name.ljust(width), entry.help) for name, entry in COMMANDS.items() if entry.panel == panel]
+            with formatter.section(panel):
+                formatter.write_dl(rows)
+
+
+def load_command(name: str) -> Any:
+    """The click command behind a name of the table."""
+    module, attribute = COMMANDS[name].target.split(":")
+    target = getattr(import_module(module), attribute)
+    if isinstance(target, typer.Typer):
+        app = target
+        app.rich_markup_mode = None
+    else:
+        app = _typer()
+        app.command(name, context_settings=CONTEXT)(target)
+    command = typer.main.get_command(app)
+    command.name = name
+    return command
+
+
+def _typer(cls: type[TyperGroup] | None = None) -> typer.Typer:
+    # Plain help and plain tracebacks: rich would take [words in brackets] for markup, and costs 0.1 s.
+    return typer.Typer(
+        cls=cls,
+        rich_markup_mode=None,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings=CONTEXT,
+        no_args_is_help=True,
+    )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nmt {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Neural machine translation from two text files: train, translate, and see which word came from which.
+
+    \b
+    Line N of one file translates line N of the other. Then, for a start:
+      nmt train --src train.en --tgt train.de -o runs/first
+      nmt translate runs/first input.en -o output.de
+      nmt plot runs/first input.en -o pictures
+
+    `nmt COMMAND --help` explains each command, with an example.
+    """
+
+
+def main() -> Any:
+    """The click command group."""
+    app = _typer(Commands)
+    app.callback()(_root)
+    group: Any = typer.main.get_command(app)
+    group.commands = dict.fromkeys(COMMANDS)  # names only: from these it suggests the nearest one
+    return group
+
+
+def run() -> None:
+    """The console entry. Exit codes: 0, 2 = the user's to put right, 130 = Ctrl-C; a bug keeps its traceback."""
+    try:
+        try:
+            main()(prog_name="nmt")
+        finally:
+            sys.stdout.flush()
+    except UserError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint is not None:
+            print(error.hint, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read our output has had enough, as in `nmt translate ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

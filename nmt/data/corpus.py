@@ -1,0 +1,214 @@
+"""A corpus on disk, memory-mapped: the ids and the text of both sides of each pair.
+
+meta.json              number of pairs, types and sizes, fingerprint
+src.ids, tgt.ids       token ids of all sentences, end to end, without special tokens
+src.text, tgt.text     their UTF-8, end to end, as it stood in the file
+*.offsets              where each sentence starts in the file beside it, and the end of the last: 64-bit, n + 1
+
+Integers are little-endian. Of a corpus, only what is being read has to be in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nmt.errors import UserError
+from nmt.files import json_text, read_json, written_aside
+from nmt.text.tokenizer import Tokenizer
+
+FORMAT = 1
+COLUMNS = ("src.ids", "tgt.ids", "src.text", "tgt.text")
+OFFSET = np.dtype("<u8")
+AGAIN = "Make it again with `nmt prepare`."
+
+
+class Counts(NamedTuple):
+    """What became of the pairs of a text."""
+
+    pairs: int = 0  # kept
+    empty: int = 0  # left out: a side has no text, or no token
+    too_long: int = 0  # left out: a side has too many tokens
+    bad: int = 0  # left out: a side is not UTF-8
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+def write_corpus(
+    folder: Path, pairs: Iterable[tuple[str, str]], tokenizers: tuple[Tokenizer, Tokenizer], *, max_length: int | None
+) -> Counts:
+    """Tokenizes (source, target) pairs into a new corpus at `folder`, streaming.
+
+    Left out and counted are pairs with an empty side, and those with more than `max_length` tokens on a side. The
+    folder is there completely or not at all; an older one is replaced.
+    """
+    src_tokenizer, tgt_tokenizer = tokenizers
+    pairs_kept = empty = too_long = 0
+    with written_aside(folder) as draft, ExitStack() as stack:
+        types = [_id_type(len(src_tokenizer)), _id_type(len(tgt_tokenizer)), np.dtype("u1"), np.dtype("u1")]
+        columns = [
+            stack.enter_context(_ColumnWriter(draft / name, dtype)) for name, dtype in zip(COLUMNS, types, strict=True)
+        ]
+        src_ids, tgt_ids, src_text, tgt_text = columns
+        for src, tgt in pairs:
+            src_tokens = src_tokenizer.encode(src) if src.strip() else []
+            tgt_tokens = tgt_tokenizer.encode(tgt) if tgt.strip() else []
+            if not src_tokens or not tgt_tokens:
+                empty += 1
+            elif max_length is not None and max(len(src_tokens), len(tgt_tokens)) > max_length:
+                too_long += 1
+            else:
+                pairs_kept += 1
+                src_ids.append(np.array(src_tokens, src_ids.dtype).tobytes())
+                tgt_ids.append(np.array(tgt_tokens, tgt_ids.dtype).tobytes())
+                src_text.append(src.encode())
+                tgt_text.append(tgt.encode())
+        fingerprint = hashlib.sha256(b"".join(column.digest() for column in columns)).hexdigest()
+        sizes = {
+            name: {"dtype": column.dtype.str, "items": column.items}
+            for name, column in zip(COLUMNS, columns, strict=True)
+        }
+        meta = {"format": FORMAT, "pairs": pairs_kept, "columns": sizes, "fingerprint": fingerprint}
+        (draft / "meta.json").write_text(json_text(meta), "utf-8")
+    return Counts(pairs_kept, empty, too_long)
+
+
+class Corpus:
+    """Pairs by their number, from 0. Made by `Corpus.open`."""
+
+    def __init__(self, folder: Path, fingerprint: str, columns: list[_Column]) -> None:
+        self.folder = folder
+        self.fingerprint = fingerprint
+        """SHA-256 of the contents."""
+        self._src_ids, self._tgt_ids, self._src_text, self._tgt_text = columns
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """The corpus in a folder. Raises UserError if there is none, or if its files are not as they were written."""
+        path = folder / "meta.json"
+        if not path.is_file():
+            raise UserError(f"{folder}: no prepared corpus: it has no meta.json", AGAIN)
+        meta = read_json(path)
+        with reading(path):
+            if meta["format"] != FORMAT:
+                raise UserError(f"{path}: format {meta['format']}; this version reads format {FORMAT}", AGAIN)
+            pairs, sizes = int(meta["pairs"]), meta["columns"]
+            types = {name: np.dtype(sizes[name]["dtype"]) for name in COLUMNS}
+            columns = [_Column(folder / name, types[name], pairs, int(sizes[name]["items"])) for name in COLUMNS]
+            return cls(folder, str(meta["fingerprint"]), columns)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).open, (self.folder,)  # another process maps the files, too, and gets no copy
+
+    def __len__(self) -> int:
+        return len(self._src_ids)
+
+    @property
+    def src_lengths(self) -> NDArray[np.int32]:
+        """[n] Numbers of source tokens, special ones not counted."""
+        return self._src_ids.lengths()
+
+    @property
+    def tgt_lengths(self) -> NDArray[np.int32]:
+        """[n] Numbers of target tokens, special ones not counted."""
+        return self._tgt_ids.lengths()
+
+    def src(self, i: int) -> NDArray[np.int64]:
+        """Token ids of source i, without special tokens."""
+        return self._src_ids[i].astype(np.int64)
+
+    def tgt(self, i: int) -> NDArray[np.int64]:
+        """Token ids of target i, without special tokens."""
+        return self._tgt_ids[i].astype(np.int64)
+
+    def text(self, i: int) -> tuple[str, str]:
+        """The raw text (source, target) of pair i."""
+        return self._src_text[i].tobytes().decode(), self._tgt_text[i].tobytes().decode()
+
+
+class _ColumnWriter:
+    """Writes arrays of different lengths end to end, and where each starts."""
+
+    def __init__(self, path: Path, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+        self.items = 0
+        self._files = [path.open("wb"), _offsets(path).open("wb")]
+        self._digests = [hashlib.sha256(), hashlib.sha256()]
+
+    def __enter__(self) -> Self:
+        self._write(1, self._offset())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files:
+            file.close()
+
+    def append(self, raw: bytes) -> None:
+        self.items += len(raw) // self.dtype.itemsize
+        self._write(0, raw)
+        self._write(1, self._offset())
+
+    def digest(self) -> bytes:
+        return b"".join(digest.digest() for digest in self._digests)
+
+    def _offset(self) -> bytes:
+        return self.items.to_bytes(OFFSET.itemsize, "little")
+
+    def _write(self, n: int, raw: bytes) -> None:
+        self._files[n].write(raw)
+        self._digests[n].update(raw)
+
+
+class _Column:
+    """What a `_ColumnWriter` wrote."""
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], rows: int, items: int) -> None:
+        self._values = _map(path, dtype, items)
+        self._offsets = _map(_offsets(path), OFFSET, rows + 1)
+        if self._offsets[0] != 0 or self._offsets[-1] != items:
+            raise UserError(f"{_offsets(path)}: damaged: its ends are not those of {path.name}", AGAIN)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, i: int) -> NDArray[Any]:
+        if not 0 <= i < len(self):
+            raise IndexError(f"pair {i} of {len(self)}")
+        return self._values[int(self._offsets[i]) : int(self._offsets[i + 1])]
+
+    def lengths(self) -> NDArray[np.int32]:
+        return np.diff(self._offsets).astype(np.int32)
+
+
+def _offsets(path: Path) -> Path:
+    return path.with_name(f"{path.name}.offsets")
+
+
+def _map(path: Path, dtype: np.dtype[Any], items: int) -> NDArray[Any]:
+    """The file as an array of `items`, not read before it is used. Raises UserError if it has another size."""
+    size, expected = path.stat().st_size if path.exists() else 0, items * dtype.itemsize
+    if size != expected:
+        raise UserError(f"{path}: damaged: {size} bytes where {expected} were written", AGAIN)
+    # An empty file cannot be mapped.
+    return np.asarray(np.memmap(path, dtype, mode="r")) if items else np.empty(0, dtype)
+
+
+def _id_type(vocabulary: int) -> np.dtype[Any]:
+    return np.dtype("<u2" if vocabulary <= 2**16 else "<u4")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """A UserError for what is missing or of another type in the JSON of `path`."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: damaged: {type(error).__name__} {error}", AGAIN) from error

@@ -1,0 +1,75 @@
+"""From a corpus and its plan to batches of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from nmt.data.batch import Batch, collate
+from nmt.data.corpus import Corpus
+from nmt.data.plan import Indices, Plan, plan_evaluation
+
+
+class Task(NamedTuple):
+    """Which batch to make: its number in the plan and the corpus positions of its pairs."""
+
+    global_index: int
+    pairs: Indices
+
+
+def batches(
+    corpus: Corpus, *, max_tokens: int, seed: int, start: int, stride: int = 1, workers: int = 0
+) -> Iterator[tuple[int, Batch]]:
+    """The batches of the corpus's plan with their global numbers: `start`, `start + stride`, ..., without end.
+
+    They depend on the arguments alone, but for `workers`: how many processes make them ahead of time (0 = this one
+    makes them when asked). torch's random state stays as it is.
+    """
+    plan = Plan(corpus.src_lengths, corpus.tgt_lengths, max_tokens=max_tokens, seed=seed)
+    loader = DataLoader(
+        _Batches(corpus),
+        sampler=_Tasks(plan, start, stride),
+        batch_size=None,  # a task is a whole batch
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        generator=torch.Generator(),  # else the loader draws a seed from the global one
+    )
+    return iter(loader)
+
+
+def evaluation_batches(corpus: Corpus, *, max_tokens: int) -> Iterator[Batch]:
+    """All pairs of the corpus once, shortest first; `Batch.index` says which they are."""
+    for pairs in plan_evaluation(corpus.src_lengths, corpus.tgt_lengths, max_tokens=max_tokens):
+        yield _make(corpus, pairs)
+
+
+class _Tasks(Sampler[Task]):
+    """Plans in the main process only, so that the workers hold no plan."""
+
+    def __init__(self, plan: Plan, start: int, stride: int) -> None:
+        self._plan, self._start, self._stride = plan, start, stride
+
+    def __iter__(self) -> Iterator[Task]:
+        for global_index in count(self._start, self._stride):
+            yield Task(global_index, self._plan.batch(global_index))
+
+
+class _Batches(Dataset[tuple[int, Batch]]):
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+
+    def __getitem__(self, task: Task) -> tuple[int, Batch]:
+        return task.global_index, _make(self._corpus, task.pairs)
+
+
+def _make(corpus: Corpus, pairs: Indices) -> Batch:
+    index = pairs.tolist()
+    return collate([corpus.src(i) for i in index], [corpus.tgt(i) for i in index], index)
+
+
+def _as_it_is(item: Any) -> Any:
+    return item

@@ -1,0 +1,270 @@
+"""From text files to what training reads: tokenizers, and a corpus each for training and development.
+
+tokenizer/     learned from the training part only
+train/, dev/   memory-mapped corpora (nmt.data.corpus)
+data.json      counts, fingerprints, settings
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn
+
+from nmt.config import Config
+from nmt.data.corpus import AGAIN, Corpus, Counts, reading, write_corpus
+from nmt.errors import UserError
+from nmt.files import json_text, read_json, written_aside
+from nmt.settings import check_files
+from nmt.text.learn import learn_tokenizers
+from nmt.text.lines import BadPair, Pair, read_parallel
+from nmt.text.tokenizer import Tokenizer, load_tokenizers
+
+MOST_HELD_OUT = 1000
+SHARE_HELD_OUT = 0.02
+MOST_EMPTY = 0.1
+"""Share of pairs with an empty side beyond which the files are taken not to belong together."""
+
+Report = Callable[[str], None]
+Hashes = NDArray[np.uint64]
+
+
+class Prepared(NamedTuple):
+    """Everything about the text that training needs."""
+
+    folder: Path
+    tokenizers: tuple[Tokenizer, Tokenizer]  # source, target; one object twice when joint
+    train: Corpus
+    dev: Corpus
+    counts: dict[str, Counts]  # of "train" and "dev"
+
+
+def prepare(
+    config: Config, folder: Path, *, report: Report, tokenizers: tuple[Tokenizer, Tokenizer] | None = None
+) -> Prepared:
+    """Turns the text that `config.data` names into a new `folder`, which is there completely or not at all.
+
+    `tokenizers` (source, target) are used where given, else learned from the training part. Without development
+    files, some of the training text is held out: see `choose_held_out`. `report` gets a line for each thing worth
+    telling. Raises UserError for text that cannot be used, before anything is learned from it.
+    """
+    _check_free(folder)
+    with _progress() as progress:
+        train, dev = _split(config, progress, report)
+        with written_aside(folder) as draft:
+            if tokenizers is None:
+                report("learning the tokenizer")
+                tokenizers = learn_tokenizers(
+                    config.tokenizer,
+                    lambda: (src for src, tgt in train.pairs() if _has_text(src, tgt)),
+                    lambda: (tgt for src, tgt in train.pairs() if _has_text(src, tgt)),
+                )
+            sizes = [len(tokenizer) for tokenizer in tokenizers]
+            joint = tokenizers[0] is tokenizers[1]
+            report(f"vocabulary: {sizes[0]:,} {'joint' if joint else f'source, {sizes[1]:,} target'}")
+            (draft / "tokenizer").mkdir()
+            for tokenizer, side in zip(tokenizers, ("src", "tgt"), strict=True):
+                tokenizer.save(draft / "tokenizer", side)
+            about = {
+                "train": _write(train, draft / "train", tokenizers, config.data.max_length, report),
+                "dev": _write(dev, draft / "dev", tokenizers, None, report),
+                "max_length": config.data.max_length,
+                "tokenizer": tokenizers[0].settings.model_dump(),
+                "vocabulary": sizes,
+            }
+            (draft / "data.json").write_text(json_text(about), "utf-8")
+    return open_prepared(folder)
+
+
+def open_prepared(folder: Path) -> Prepared:
+    """What `prepare` made; UserError if there is nothing of the kind, or if it is damaged."""
+    path = folder / "data.json"
+    if not path.is_file():
+        what = "was not made by `nmt prepare`: it has no data.json" if folder.exists() else "does not exist"
+        raise UserError(f"{folder} {what}", "Make it with `nmt prepare`.")
+    tokenizers = load_tokenizers(folder / "tokenizer")
+    corpora = {name: Corpus.open(folder / name) for name in ("train", "dev")}
+    about = read_json(path)
+    with reading(path):
+        counts = {name: Counts(**about[name]["counts"]) for name in corpora}
+        for name, corpus in corpora.items():
+            if about[name]["fingerprint"] != corpus.fingerprint:
+                raise UserError(f"{folder / name} is not the corpus that {path} speaks of", AGAIN)
+        if about["vocabulary"] != [len(tokenizer) for tokenizer in tokenizers]:
+            raise UserError(f"{folder / 'tokenizer'} does not hold the tokenizers that {path} speaks of", AGAIN)
+    return Prepared(folder, tokenizers, corpora["train"], corpora["dev"], counts)
+
+
+def choose_held_out(hashes: Hashes) -> frozenset[int]:
+    """Which source lines to hold out of training, with all pairs that have them.
+
+    `hashes` [n] are those of the source lines of all pairs. Chosen are the lowest hashes, so that neither order nor
+    chance decides, up to 1,000 pairs and 2 % of all; but at least one source line, if need be the one with the fewest
+    pairs. The result is empty where all source lines are equal.
+    """
+    lines, counts = np.unique(hashes, return_counts=True)
+    if len(lines) < 2:
+        return frozenset()
+    wanted = min(MOST_HELD_OUT, int(len(hashes) * SHARE_HELD_OUT))
+    fitting = counts <= wanted  # a very frequent line may not take all the room
+    chosen = lines[fitting][np.cumsum(counts[fitting]) <= wanted]
+    return frozenset(chosen.tolist() or [int(lines[np.argmin(counts)])])
+
+
+@dataclass(frozen=True)
+class _Text:
+    """Two files, to be read again and again."""
+
+    src: Path
+    tgt: Path
+    drop_bad: bool
+    progress: Progress
+
+    def __str__(self) -> str:
+        return f"{self.src} and {self.tgt}"
+
+    def read(self) -> Iterator[Pair | BadPair]:
+        task = self.progress.add_task(f"reading {self.src.name}", total=None)
+        try:
+            yield from self.progress.track(
+                read_parallel(self.src, self.tgt, drop_bad=self.drop_bad), task_id=task, update_period=0.5
+            )
+        finally:
+            self.progress.remove_task(task)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The pairs of a text that serve one purpose: those with certain source lines, those without, or all."""
+
+    name: str
+    text: _Text
+    bad: int
+    hashes: frozenset[int] = frozenset()
+    wanted: bool = False
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        for pair in self.text.read():
+            if isinstance(pair, Pair) and (bool(self.hashes) and _hash(pair.src) in self.hashes) == self.wanted:
+                yield pair.src, pair.tgt
+
+
+class _Survey(NamedTuple):
+    hashes: Hashes  # of the source lines of the pairs with text on both sides
+    bad: int
+
+
+def _split(config: Config, progress: Progress, report: Report) -> tuple[_Part, _Part]:
+    """Checks all the text, and says which of it is for training and which for development."""
+    data = config.data
+    if data.src is None or data.tgt is None:
+        raise UserError(
+            "there is no text to prepare: data.src and data.tgt are not set",
+            "Name the files with --src and --tgt, or in a configuration file.",
+        )
+    check_files(config)
+    drop_bad = data.bad_lines == "drop"
+    text = _Text(Path(data.src), Path(data.tgt), drop_bad, progress)
+    survey = _survey(text, report)
+    if data.dev_src is not None and data.dev_tgt is not None:
+        dev_text = _Text(Path(data.dev_src), Path(data.dev_tgt), drop_bad, progress)
+        dev_survey = _survey(dev_text, report)
+        return _Part("training", text, survey.bad), _Part("development", dev_text, dev_survey.bad)
+    held_out = choose_held_out(survey.hashes)
+    if not held_out:
+        raise UserError(
+            f"{text.src}: all source lines are the same, so none can be held out for development",
+            "Give development files: --dev-src and --dev-tgt.",
+        )
+    count = int(np.isin(survey.hashes, np.array(list(held_out), np.uint64)).sum())
+    report(f"no development files: held out {count:,} of {_pairs(len(survey.hashes))}, by a hash of the source line")
+    # What is not UTF-8 is counted with the training part, for it cannot be told where it would have gone.
+    return _Part("training", text, survey.bad, held_out), _Part("development", text, 0, held_out, wanted=True)
+
+
+def _survey(text: _Text, report: Report) -> _Survey:
+    """Reads the text once. Raises UserError if it cannot be used."""
+    for path in (text.src, text.tgt):
+        if not path.is_file():
+            raise UserError(f"{path} is not a plain file", "It is read more than once: write the text to a file first.")
+    hashes = array("Q")
+    total = bad = empty = first_empty = 0
+    for total, pair in enumerate(text.read(), start=1):  # noqa: B007
+        if isinstance(pair, BadPair):
+            if bad == 0:
+                report(f"left out: {pair.reason}")
+            bad += 1
+        elif _has_text(pair.src, pair.tgt):
+            hashes.append(_hash(pair.src))
+        else:
+            first_empty = first_empty or pair.number
+            empty += 1
+    if total == 0:
+        raise UserError(f"{text} are empty")
+    _check_empty(text, empty, total, f"The first is line {first_empty}. Do the files belong together?")
+    if not hashes:
+        raise UserError(f"{text}: no pair is left: {bad:,} with a line that is not UTF-8")
+    return _Survey(np.array(hashes, np.uint64), bad)
+
+
+def _write(
+    part: _Part, folder: Path, tokenizers: tuple[Tokenizer, Tokenizer], max_length: int | None, report: Report
+) -> dict[str, object]:
+    """Writes the corpus of a part; returns what data.json says of it."""
+    counts = write_corpus(folder, part.pairs(), tokenizers, max_length=max_length)._replace(bad=part.bad)
+    reasons = {
+        "with an empty side": counts.empty,
+        f"longer than {max_length} tokens (data.max_length)": counts.too_long,
+        "with a line that is not UTF-8": counts.bad,
+    }
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
+    if counts.pairs == 0:
+        raise UserError(f"{part.text}: no {part.name} pair is left: {left_out}")
+    _check_empty(part.text, counts.empty, counts.total, "The tokenizer finds nothing in them.")
+    report(f"{part.name}: {_pairs(counts.pairs)}" + (f"; left out: {left_out}" if left_out else ""))
+    return {"counts": counts._asdict(), "fingerprint": Corpus.open(folder).fingerprint}
+
+
+def _check_empty(text: _Text, empty: int, total: int, hint: str) -> None:
+    if empty > MOST_EMPTY * total:
+        raise UserError(f"{text}: {empty:,} of {_pairs(total)} have an empty side, more than {MOST_EMPTY:.0%}", hint)
+
+
+def _check_free(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file, not a folder", "Choose another name.")
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty", "Choose another folder, or remove this one first.")
+
+
+def _pairs(count: int) -> str:
+    return f"{count:,} pair" + "s" * (count != 1)
+
+
+def _has_text(src: str, tgt: str) -> bool:
+    return bool(src.strip()) and bool(tgt.strip())
+
+
+def _hash(line: str) -> int:
+    return int.from_bytes(hashlib.sha256(line.strip().encode()).digest()[:8], "little")
+
+
+def _progress() -> Progress:
+    """A passing line on the terminal, or nothing where there is none."""
+    return Progress(
+        SpinnerColumn(),
+        "{task.description}",
+        "{task.completed:,.0f} pairs",
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )

@@ -1,0 +1,84 @@
+"""Where to compute, and how precisely: what a machine has and what it is fast at."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping
+
+import torch
+
+from nmt.errors import UserError
+from nmt.version import __version__
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` (the best there is), `cpu`, `cuda` (or `cuda:1`) or `mps`. UserError when this machine has no such one."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
+        raise UserError(f"no such device: {name}", "choose auto, cpu, cuda, cuda:N or mps")
+    if kind == "cuda" and not cuda:
+        reason = "this PyTorch is built without CUDA" if torch.version.cuda is None else "PyTorch finds no NVIDIA GPU"
+        raise UserError(f"device {name} is not available: {reason}", "use --device cpu, or auto to take what is there")
+    if kind == "mps" and not mps:
+        raise UserError("device mps is not available: it needs macOS on Apple silicon", "use --device cpu or auto")
+    if number and int(number) >= torch.cuda.device_count():
+        raise UserError(f"device {name} is not available: GPUs 0 to {torch.cuda.device_count() - 1} are there")
+    return torch.device(name)
+
+
+def resolve_precision(setting: str, device: torch.device) -> str:
+    """`float32` or `bfloat16`: what `setting` says, or for `auto` what the device is fast at."""
+    if setting != "auto":
+        return setting
+    match device.type:
+        case "cuda":
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        case "cpu":
+            fast = _cpu_is_fast_at_bfloat16()
+        case _:
+            fast = False
+    return "bfloat16" if fast else "float32"
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which matrix products run in `precision`; weights and reductions stay float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def describe_machine(device: torch.device) -> Mapping[str, str | int]:
+    """Versions and hardware, for the record of a run."""
+    cpu = torch.cpu.get_capabilities().get("cpu_name", platform.processor()) or platform.machine()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
+    return {
+        "nmt": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": str(device),
+        "hardware": str(name),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _cpu_is_fast_at_bfloat16() -> bool:
+    """By the instructions it has; where they say nothing, by a race of about 20 ms."""
+    capabilities = torch.cpu.get_capabilities()
+    if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"):
+        return True
+    if capabilities.get("architecture") == "x86_64":
+        return False  # emulated there: each product is rounded by extra instructions
+    return _matmul_seconds(torch.bfloat16) < 0.7 * _matmul_seconds(torch.float32)
+
+
+def _matmul_seconds(dtype: torch.dtype) -> float:
+    matrix = torch.ones(384, 384, dtype=dtype)
+    best = float("inf")
+    for _ in range(5):  # the first is a warm-up
+        start = time.perf_counter()
+        matrix @ matrix
+        best = min(best, time.perf_counter() - start)
+    return best

@@ -1,0 +1,198 @@
+"""A run is one directory with all that is needed to translate raw text, or to train on. Nothing in it is a pickle.
+
+config.yaml         every setting, resolved: what ran
+tokenizer/          both tokenizers
+data/               the prepared corpus, where `nmt train` prepared it
+checkpoints/        step-00000500/{model.safetensors, optimizer.safetensors, state.json}, average-best-5/, ...
+best, last          pointers: the name of a checkpoint
+metrics.jsonl       a line per report; samples.jsonl: sample translations
+run.json            commands, versions, hardware, fingerprint of the corpus
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from nmt.config import Config
+from nmt.errors import UserError
+from nmt.files import json_text, read_json, write_atomically, written_aside
+from nmt.models.build import build_model
+from nmt.models.seq2seq import Seq2Seq
+from nmt.settings import dump_config, load_config
+from nmt.text.tokenizer import Tokenizer, load_tokenizers
+
+MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+class RunDir:
+    """An existing run directory; UserError where `path` is none."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        if not (self.path / "config.yaml").is_file():
+            what = "is not a run: it has no config.yaml" if self.path.exists() else "does not exist"
+            raise UserError(f"{self.path} {what}", "a run is the folder that `nmt train ... -o RUN` made")
+
+    @staticmethod
+    def check_free(path: Path, *, overwrite: bool = False) -> None:
+        """UserError if a run cannot be created at `path` without destroying something the user did not name."""
+        if not path.exists():
+            return
+        if not path.is_dir():
+            raise UserError(f"{path} is a file, not a folder for a run", "choose another folder with -o")
+        if not any(path.iterdir()):
+            return
+        if not (path / "config.yaml").is_file():
+            raise UserError(f"{path} is not empty and holds no run", "choose another folder with -o")
+        if not overwrite:
+            raise UserError(
+                f"{path} holds a run already",
+                f"go on with it by `nmt train {path} --resume`, replace it with --force, or choose another -o",
+            )
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        config: Config,
+        tokenizers: tuple[Tokenizer, Tokenizer],
+        *,
+        overwrite: bool = False,
+        data: Path | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> RunDir:
+        """A new run at `path`, there completely or not at all; an old one goes only with `overwrite`.
+
+        `data`, a prepared corpus on the same file system, is moved into the run. `facts` go into run.json.
+        """
+        cls.check_free(path, overwrite=overwrite)
+        with written_aside(path) as draft:
+            (draft / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+            (draft / "run.json").write_text(json_text({**(facts or {}), "sessions": []}), encoding="utf-8")
+            (draft / "checkpoints").mkdir()
+            folder = draft / "tokenizer"
+            folder.mkdir()
+            src, tgt = tokenizers
+            src.save(folder, "src")
+            tgt.save(folder, "tgt")
+            if data is not None:
+                os.rename(data, draft / "data")
+        return cls(path)
+
+    @cached_property
+    def config(self) -> Config:
+        return load_config(self.path / "config.yaml")
+
+    def replace_config(self, config: Config) -> None:
+        write_atomically(self.path / "config.yaml", dump_config(config))
+        self.__dict__.pop("config", None)
+
+    def tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
+        """Source and target; the same object where they are joint."""
+        return load_tokenizers(self.path / "tokenizer")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What run.json says."""
+        return read_json(self.path / "run.json")
+
+    def record_session(self, session: Mapping[str, Any]) -> None:
+        """Adds to run.json where, when and by which command training started or went on."""
+        facts = self.facts
+        facts["sessions"] = [*facts.get("sessions", []), dict(session)]
+        write_atomically(self.path / "run.json", json_text(facts))
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def pointed(self, pointer: str) -> str | None:
+        """The checkpoint's name that `best` or `last` holds; None before there is one."""
+        try:
+            return (self.path / pointer).read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return None
+
+    def point(self, pointer: str, name: str) -> None:
+        write_atomically(self.path / pointer, name + "\n")
+
+    def checkpoint(self, name: str = "best") -> Path:
+        """The folder of a checkpoint: `best`, `last`, a step (`500`), or a folder's name (`average-best-5`)."""
+        wanted = self.pointed(name) if name in ("best", "last") else name
+        if wanted is None:
+            last = self.pointed("last")
+            hint = (
+                f"the latest so far is {last}: --checkpoint last" if last else "it is written at the first validation"
+            )
+            raise UserError(f"{self.path} has no checkpoint `{name}` yet", hint)
+        folder = self.checkpoints / (f"step-{int(wanted):08d}" if wanted.isdecimal() else wanted)
+        if not (folder / MODEL).is_file():
+            there = sorted(p.name for p in self.checkpoints.glob("*") if (p / MODEL).is_file())
+            raise UserError(
+                f"{self.path} has no checkpoint {wanted}", f"there are: best, last, {', '.join(there) or 'no others'}"
+            )
+        return folder
+
+
+def load_model(run: RunDir, checkpoint: str = "best") -> Seq2Seq:
+    """The run's model in eval mode, float32, on the CPU."""
+    folder = run.checkpoint(checkpoint)
+    src, tgt = run.tokenizers()
+    model = build_model(run.config.model, len(src), len(tgt))
+    load_weights(folder / MODEL, model)
+    return model.eval()
+
+
+def distinct_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, each tied tensor once (under its first name)."""
+    return {names[0]: tensor for names, tensor in _tied(model)}
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Copies the tensors of a safetensors file into `model`; UserError unless they fit it exactly."""
+    stored = read_tensors(path)
+    problems = []
+    for names, tensor in _tied(model):
+        name = next((n for n in names if n in stored), None)
+        if name is None:
+            problems.append(f"{names[0]} is missing")
+        elif stored[name].shape != tensor.shape:
+            problems.append(f"{name} is {list(stored[name].shape)} in the file, {list(tensor.shape)} in the model")
+        else:
+            tensor.copy_(stored.pop(name))
+    problems += [f"the model has no {name}" for name in stored]
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise UserError(f"{path} does not fit the model: {'; '.join(problems[:3])}{more}")
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A safetensors file, on the CPU; UserError where it is missing or damaged."""
+    try:
+        return dict(load_file(path))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged: {error}", "it may have been cut short by a full disk or a copy") from error
+
+
+def _tied(model: nn.Module) -> list[tuple[list[str], Tensor]]:
+    """Each tensor of the model once, with all the names it goes by."""
+    groups: dict[tuple[int, torch.Size, tuple[int, ...]], tuple[list[str], Tensor]] = {}
+    for name, tensor in model.state_dict().items():
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        groups.setdefault(key, ([], tensor))[0].append(name)
+    return list(groups.values())

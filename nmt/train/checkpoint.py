@@ -1,0 +1,151 @@
+"""Checkpoints: written whole or not at all, pointed at, thinned out, restored, averaged."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nmt.errors import UserError
+from nmt.files import json_text, read_json, written_aside
+from nmt.rundir import (
+    MODEL,
+    OPTIMIZER,
+    STATE,
+    RunDir,
+    distinct_tensors,
+    load_weights,
+    read_tensors,
+    save_tensors,
+)
+from nmt.train.state import Scored, TrainState, ranked
+
+
+def checkpoint_name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def save_checkpoint(run: RunDir, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState) -> str:
+    """Writes the checkpoint of this step and moves `last` to it; returns its name."""
+    name = checkpoint_name(state.step)
+    with written_aside(run.checkpoints / name) as folder:
+        save_tensors(folder / MODEL, distinct_tensors(model))
+        save_tensors(folder / OPTIMIZER, _optimizer_tensors(model, optimizer))
+        (folder / STATE).write_text(json_text(state.to_json()), encoding="utf-8")
+    run.point("last", name)
+    return name
+
+
+def restore(
+    run: RunDir, model: nn.Module, optimizer: torch.optim.Optimizer, *, report: Callable[[str], None]
+) -> TrainState:
+    """Puts model and optimiser back to `last`; where that is damaged, to the checkpoint before it, and says so.
+
+    UserError when none can be read. Afterwards `last` and `best` point to checkpoints that exist.
+    """
+    last = run.pointed("last")
+    steps = sorted((p.name for p in run.checkpoints.glob("step-*")), reverse=True)
+    names = [name for name in dict.fromkeys([last, *steps]) if name is not None and (last is None or name <= last)]
+    first_error: UserError | None = None
+    for name in names:
+        try:
+            state = _load(run.checkpoints / name, model, optimizer)
+        except UserError as error:
+            report(f"checkpoint {name} cannot be used: {error.message}")
+            first_error = first_error or error
+            continue
+        if first_error is not None:
+            report(f"going on from {name}, the checkpoint before it")
+        state.checkpoints = [c for c in state.checkpoints if (run.checkpoints / c.name / MODEL).is_file()]
+        run.point("last", name)
+        if state.checkpoints:
+            run.point("best", ranked(run.config.train.metric, state.checkpoints)[0].name)
+        return state
+    raise UserError(
+        f"{run.path} has no checkpoint to go on from" + (f": {first_error.message}" if first_error else ""),
+        "start again with --force",
+    )
+
+
+def thin_out(checkpoints: Sequence[Scored], metric: str, keep: int) -> list[Scored]:
+    """The last `keep` and the best `keep` of them, oldest first."""
+    kept = {*checkpoints[-keep:], *ranked(metric, list(checkpoints))[:keep]}
+    return [c for c in checkpoints if c in kept]
+
+
+def remove_others(run: RunDir, keep: Collection[str]) -> None:
+    """Deletes every step checkpoint that is neither in `keep` nor pointed at, and what a crash left half-written."""
+    stay = {*keep, run.pointed("best"), run.pointed("last")}
+    for folder in run.checkpoints.iterdir():
+        if folder.name.endswith(".tmp") or (folder.name.startswith("step-") and folder.name not in stay):
+            shutil.rmtree(folder)
+
+
+def scored_checkpoints(run: RunDir) -> list[Scored]:
+    """The validated checkpoints that are there, oldest first, as `last` knows them."""
+    name = run.pointed("last")
+    state = TrainState() if name is None else _read_state(run.checkpoints / name / STATE)
+    return [c for c in state.checkpoints if (run.checkpoints / c.name / MODEL).is_file()]
+
+
+def average_checkpoints(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean of the weights in checkpoint folders `paths`, by tensor; summed in float64, given in float32."""
+    sums: dict[str, Tensor] = {}
+    for number, path in enumerate(paths):
+        tensors = read_tensors(path / MODEL)
+        if number and {n: t.shape for n, t in tensors.items()} != {n: t.shape for n, t in sums.items()}:
+            raise UserError(f"{path / MODEL} and {paths[0] / MODEL} are of different models: they have no average")
+        for name, tensor in tensors.items():
+            sums[name] = sums[name] + tensor if number else tensor.double()
+    return {name: (total / len(paths)).float() for name, total in sums.items()}
+
+
+def write_average(run: RunDir, name: str, chosen: Sequence[Scored]) -> Path:
+    """Averages `chosen` into the checkpoint folder `name`."""
+    weights = average_checkpoints([run.checkpoints / c.name for c in chosen])
+    with written_aside(run.checkpoints / name) as folder:
+        save_tensors(folder / MODEL, weights)
+        parts = {"average_of": [c.name for c in chosen], "scores": [c.score for c in chosen]}
+        (folder / STATE).write_text(json_text(parts), encoding="utf-8")
+    return run.checkpoints / name
+
+
+def choose(checkpoints: Sequence[Scored], metric: str, which: str, count: int) -> list[Scored]:
+    """The `count` best or last of them, oldest first; fewer where there are not as many."""
+    pool = ranked(metric, list(checkpoints))[:count] if which == "best" else list(checkpoints)[-count:]
+    return sorted(pool, key=lambda c: c.step)
+
+
+def _load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
+    state = _read_state(folder / STATE)
+    stored = read_tensors(folder / OPTIMIZER)
+    load_weights(folder / MODEL, model)
+    for name, parameter in model.named_parameters():
+        prefix = f"{name}."
+        optimizer.state[parameter] = {
+            key.removeprefix(prefix): tensor.to(parameter.device)
+            for key, tensor in stored.items()
+            if key.startswith(prefix) and "." not in key.removeprefix(prefix)
+        }
+    return state
+
+
+def _read_state(path: Path) -> TrainState:
+    values: dict[str, Any] = read_json(path)
+    try:
+        return TrainState.from_json(values)
+    except TypeError as error:
+        raise UserError(f"{path} is damaged or of another version: {error}") from error
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Its memory of each parameter, by the parameter's name: `encoder.bias.exp_avg`."""
+    return {
+        f"{name}.{key}": tensor
+        for name, parameter in model.named_parameters()
+        for key, tensor in optimizer.state.get(parameter, {}).items()
+    }

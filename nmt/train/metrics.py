@@ -1,0 +1,205 @@
+"""Numbers of training: summed on the device, read only when reported, recorded as JSON lines, shown."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, TextIO
+
+import torch
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from nmt.errors import UserError
+from nmt.files import write_atomically
+
+Values = Mapping[str, float | int | str]
+
+
+class Window:
+    """Sums since the last report. Adding costs no synchronisation; reading costs one."""
+
+    def __init__(self, device: torch.device, saved: Sequence[float] = ()) -> None:
+        """`saved` is what `save` gave before training was interrupted."""
+        sums, (self.tokens, self.steps) = (saved[:3], map(int, saved[3:])) if saved else ((0.0, 0.0, 0.0), (0, 0))
+        self.sums = torch.tensor(sums, device=device)
+        self.restart_clock()
+
+    def add(self, sums: Tensor, tokens: int) -> None:
+        """`sums` [3]: objective, negative log-likelihood, gradient norm, as `train_step` returns them."""
+        self.sums += sums
+        self.tokens += tokens
+        self.steps += 1
+        self._timed_tokens += tokens
+
+    def restart_clock(self) -> None:
+        """Begins to measure speed anew, so that a validation does not count."""
+        self._start, self._timed_tokens = time.perf_counter(), 0
+
+    def save(self) -> list[float]:
+        """For `TrainState.window`; UserError where training has gone wrong."""
+        return [*self._read(), self.tokens, self.steps]
+
+    def report(self) -> dict[str, float | int]:
+        """Means since the last report, per label token and per step; then begins anew."""
+        objective, nll, norm = self._read()
+        speed = self._timed_tokens / (time.perf_counter() - self._start)
+        values = {
+            "loss": objective / self.tokens,
+            "nll": nll / self.tokens,
+            "grad_norm": norm / self.steps,
+            "tokens_per_second": round(speed, 1),
+        }
+        self.sums.zero_()
+        self.tokens = self.steps = 0
+        self.restart_clock()
+        return values
+
+    def _read(self) -> list[float]:
+        values: list[float] = self.sums.tolist()
+        if not torch.isfinite(torch.tensor(values)).all():
+            raise UserError(
+                "training has diverged: a loss or a gradient is not a finite number; the last checkpoint is kept",
+                "lower train.optimizer.lr, lengthen train.schedule.warmup, or lower train.clip",
+            )
+        return values
+
+
+class Sink(Protocol):
+    def write(self, step: int, values: Values) -> None: ...
+    def close(self) -> None: ...
+
+
+class JsonLines:
+    """The record: one JSON object per line, `step` first."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, step: int, values: Values) -> None:
+        self._file.write(json.dumps({"step": step, **values}, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TensorBoard:
+    """Scalars for TensorBoard; what an interrupted run wrote after `start` is hidden."""
+
+    def __init__(self, folder: Path, start: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(folder), purge_step=start + 1)
+
+    def write(self, step: int, values: Values) -> None:
+        for name, value in values.items():
+            if not isinstance(value, str):
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Console:
+    """What the person sees, on stderr: a progress bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        self._out = RichConsole(file=file or sys.stderr, highlight=False, markup=False, soft_wrap=True)
+        self._bar: Progress | None = None
+
+    def start(self, step: int, total: int) -> None:
+        """Shows the bar, if this is a terminal."""
+        if self._out.is_terminal:
+            self._bar = Progress(
+                TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[note]}", markup=False),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(elapsed_when_finished=False),
+                console=self._out,
+                refresh_per_second=4,
+                transient=True,
+            )
+            self._task = self._bar.add_task("train", total=total, completed=step, note="")
+            self._bar.start()
+
+    def advance(self, step: int) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step)
+
+    def write(self, step: int, values: Values) -> None:
+        """A report of training: on the bar, or as a line."""
+        note = (
+            f"loss {values['loss']:.3f}  {float(values['tokens_per_second']):,.0f} tokens/s"
+            if "tokens_per_second" in values
+            else ""
+        )
+        if self._bar is not None and note:
+            self._bar.update(self._task, note=note)
+        elif note:
+            self.say(f"step {step}  epoch {float(values['epoch']):.2f}  {note}  lr {float(values['lr']):.2e}")
+
+    def say(self, text: str) -> None:
+        """A line that stays; plain text, never markup."""
+        self._out.print(text)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+class Reporter:
+    """Everything that is told what training measures; a context manager, to be closed in any case."""
+
+    def __init__(self, folder: Path, console: Console, *, step: int, total: int) -> None:
+        for name in ("metrics.jsonl", "samples.jsonl"):
+            cut_back(folder / name, step)
+        self.console = console
+        self._samples = JsonLines(folder / "samples.jsonl")
+        self._sinks: list[Sink] = [JsonLines(folder / "metrics.jsonl"), console]
+        if find_spec("tensorboard") is not None:
+            self._sinks.append(TensorBoard(folder / "tensorboard", step))
+        console.start(step, total)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for sink in (*self._sinks, self._samples):
+            sink.close()
+
+    def write(self, step: int, values: Values) -> None:
+        for sink in self._sinks:
+            sink.write(step, values)
+
+    def samples(self, step: int, samples: Iterable[Mapping[str, str]]) -> None:
+        """Sample translations: into samples.jsonl and before the person's eyes."""
+        for sample in samples:
+            self._samples.write(step, sample)
+            self.console.say("\n".join(f"  {name:<10} {text}" for name, text in sample.items()))
+
+
+def cut_back(path: Path, step: int) -> None:
+    """Drops the JSON lines after `step`, and a last line that a crash left unfinished."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if entry["step"] <= step:
+            kept.append(line + "\n")
+    write_atomically(path, "".join(kept))

@@ -1,0 +1,59 @@
+"""How good the model is on the development set: loss, BLEU and chrF, and some translations to look at."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from nmt.config import Config
+from nmt.data.corpus import Corpus
+from nmt.data.loader import evaluation_batches
+from nmt.data.prepare import Prepared
+from nmt.device import autocast
+from nmt.evaluate import evaluate
+from nmt.models.seq2seq import Seq2Seq
+from nmt.train.step import label_tokens
+from nmt.translate import Translator
+
+
+class Validation(NamedTuple):
+    loss: float  # nats per target token (EOS included), targets given, no label smoothing
+    bleu: float
+    chrf: float
+    samples: list[dict[str, str]]  # source, reference, output
+
+    def score(self, metric: str) -> float:
+        return {"loss": self.loss, "bleu": self.bleu, "chrf": self.chrf}[metric]
+
+
+def validate(model: Seq2Seq, prepared: Prepared, config: Config, *, device: torch.device, precision: str) -> Validation:
+    """Measures `model` on the development set and leaves it in training mode.
+
+    Translation here is greedy: a fraction of the time of a beam, and it ranks checkpoints as well.
+    """
+    dev = prepared.dev
+    model.eval()
+    loss = _loss(model, dev, config, device, precision)
+    model.train()
+    greedy = config.search.model_copy(update={"beam": 1})
+    sources, references = zip(*(dev.text(i) for i in range(len(dev))), strict=True)
+    translator = Translator(model, prepared.tokenizers, greedy, device=device)
+    outputs = [translation.text for translation in translator.translate(sources)]
+    scores = {score.name.lower(): score.value for score in evaluate(outputs, [references], metrics=("bleu", "chrf"))}
+    shown = min(config.train.samples, len(dev))
+    samples = [
+        {"source": sources[i], "reference": references[i], "output": outputs[i]}
+        for i in (n * len(dev) // shown for n in range(shown))
+    ]
+    return Validation(loss, scores["bleu"], scores["chrf"], samples)
+
+
+def _loss(model: Seq2Seq, dev: Corpus, config: Config, device: torch.device, precision: str) -> float:
+    nll, tokens = 0.0, 0
+    with torch.inference_mode():
+        for batch in evaluation_batches(dev, max_tokens=config.data.max_tokens):
+            tokens += label_tokens(batch)
+            with autocast(device, precision):
+                nll += float(model(batch.to(device)).nll.sum())
+    return nll / tokens

@@ -1,0 +1,204 @@
+"""Checkpoints: restored exactly, thinned out, survived when damaged, averaged; and the record cut back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from zoo import ZOO, batch
+
+from nmt.config import Config, TrainConfig, WordsConfig
+from nmt.errors import UserError
+from nmt.models.build import build_model
+from nmt.rundir import MODEL, OPTIMIZER, STATE, RunDir, distinct_tensors, load_weights, read_tensors
+from nmt.text.tokenizer import WordTokenizer
+from nmt.train.checkpoint import (
+    average_checkpoints,
+    choose,
+    remove_others,
+    restore,
+    save_checkpoint,
+    scored_checkpoints,
+    thin_out,
+    write_average,
+)
+from nmt.train.metrics import Window, cut_back
+from nmt.train.optim import make_optimizer
+from nmt.train.state import Scored, TrainState, improves
+from nmt.train.step import label_tokens, train_step
+
+SETTINGS = TrainConfig()
+
+
+class Training:
+    """A run with a tiny model that takes real steps."""
+
+    def __init__(self, path, name="lstm-feeding"):
+        config = Config(tokenizer=WordsConfig(), model=ZOO[name])
+        tokenizer = WordTokenizer([f"w{n}" for n in range(15)], WordsConfig())
+        self.run = RunDir(path) if path.exists() else RunDir.create(path, config, (tokenizer, tokenizer))
+        torch.manual_seed(3)
+        self.model = build_model(config.model, 19, 19)
+        self.optimizer = make_optimizer(SETTINGS.optimizer, self.model)
+        self.state = TrainState()
+
+    def step(self):
+        pairs = batch(seed=self.state.step)
+        train_step(
+            self.model,
+            self.optimizer,
+            [(self.state.step, pairs)],
+            tokens=label_tokens(pairs),
+            lr=0.01,
+            settings=SETTINGS,
+            device=torch.device("cpu"),
+            precision="float32",
+        )
+        self.state.step += 1
+
+    def save(self, score):
+        self.state.checkpoints.append(Scored(f"step-{self.state.step:08d}", self.state.step, score))
+        save_checkpoint(self.run, self.model, self.optimizer, self.state)
+        if max(c.score for c in self.state.checkpoints) == score:
+            self.run.point("best", self.state.checkpoints[-1].name)
+
+    def restore(self):
+        reports = []
+        self.state = restore(self.run, self.model, self.optimizer, report=reports.append)
+        return reports
+
+
+@pytest.fixture
+def training(tmp_path):
+    """Three steps with a checkpoint after each; the second scored best."""
+    training = Training(tmp_path / "run")
+    for score in (10.0, 12.0, 11.0):
+        training.step()
+        training.save(score)
+    return training
+
+
+def test_training_goes_on_from_a_checkpoint_bit_for_bit(training):
+    training.state.window = [0.1, 1 / 3, 2.5, 70, 3]
+    save_checkpoint(training.run, training.model, training.optimizer, training.state)
+    other = Training(training.run.path)
+    assert other.restore() == []
+    assert other.state == training.state
+    for _ in range(3):
+        training.step()
+        other.step()
+    for name, value in training.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name]), name
+
+
+def test_a_window_goes_on_exactly():
+    whole = Window(torch.device("cpu"))
+    for n in range(1, 8):
+        whole.add(torch.tensor([1 / n, n / 7, 0.1]), n)
+    first = Window(torch.device("cpu"))
+    for n in range(1, 4):
+        first.add(torch.tensor([1 / n, n / 7, 0.1]), n)
+    second = Window(torch.device("cpu"), json.loads(json.dumps(first.save())))
+    for n in range(4, 8):
+        second.add(torch.tensor([1 / n, n / 7, 0.1]), n)
+    one, two = whole.report(), second.report()
+    assert one["loss"] == pytest.approx(sum(1 / n for n in range(1, 8)) / 28)
+    assert {k: v for k, v in one.items() if k != "tokens_per_second"} == {
+        k: v for k, v in two.items() if k != "tokens_per_second"
+    }
+    assert whole.save() == [0.0, 0.0, 0.0, 0, 0]
+
+
+def test_divergence_is_said_when_metrics_are_read():
+    window = Window(torch.device("cpu"))
+    window.add(torch.tensor([1.0, 1.0, float("nan")]), 5)
+    with pytest.raises(UserError, match=r"training has diverged(.|\n)*lower train.optimizer.lr.*warmup"):
+        window.report()
+
+
+@pytest.mark.parametrize("file", [MODEL, OPTIMIZER, STATE])
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(training, file):
+    path = training.run.checkpoints / "step-00000003" / file
+    path.write_bytes(path.read_bytes()[:-20])
+    other = Training(training.run.path)
+    reports = other.restore()
+    assert f"step-00000003 cannot be used: {path} is damaged" in reports[0]
+    assert reports[1] == "going on from step-00000002, the checkpoint before it"
+    assert other.state.step == 2
+    assert training.run.pointed("last") == training.run.pointed("best") == "step-00000002"
+
+
+def test_no_usable_checkpoint_is_an_error_that_names_the_file(training):
+    for folder in training.run.checkpoints.iterdir():
+        (folder / MODEL).unlink()
+    with pytest.raises(UserError, match=r"no checkpoint to go on from: .*step-00000003/model.safetensors is missing"):
+        training.restore()
+
+
+def test_a_checkpoint_newer_than_last_is_not_resumed(training):
+    """As after a crash between writing a checkpoint and pointing at it."""
+    training.run.point("last", "step-00000002")
+    assert training.restore() == []
+    assert training.state.step == 2
+    training.step()
+    training.save(11.0)
+    assert training.run.pointed("last") == "step-00000003"
+
+
+def test_resuming_points_best_back_to_a_checkpoint_of_training(training):
+    training.run.point("best", "average-best-5")
+    training.restore()
+    assert training.run.pointed("best") == "step-00000002"
+
+
+def test_the_last_and_the_best_are_kept():
+    scored = [Scored(f"step-{n:08d}", n, score) for n, score in enumerate([5.0, 9.0, 1.0, 8.0, 2.0, 3.0])]
+    assert [c.step for c in thin_out(scored, "bleu", 2)] == [1, 3, 4, 5]
+    assert [c.step for c in thin_out(scored, "loss", 2)] == [2, 4, 5]
+    assert [c.step for c in choose(scored, "bleu", "best", 3)] == [0, 1, 3]
+    assert [c.step for c in choose(scored, "loss", "best", 2)] == [2, 4]
+    assert [c.step for c in choose(scored, "bleu", "last", 9)] == [0, 1, 2, 3, 4, 5]
+    assert improves("loss", 1.0, 2.0)
+    assert improves("bleu", 2.0, 1.0)
+    assert not improves("bleu", 1.0, 1.0)
+    assert improves("loss", 1.0, None)
+
+
+def test_only_unwanted_checkpoints_and_leftovers_are_removed(training):
+    (training.run.checkpoints / ".step-00000009.1.tmp").mkdir()
+    (training.run.checkpoints / "average-best-2").mkdir()
+    remove_others(training.run, [])
+    assert sorted(p.name for p in training.run.checkpoints.iterdir()) == [
+        "average-best-2",
+        "step-00000002",  # best
+        "step-00000003",  # last
+    ]
+
+
+def test_the_average_is_the_mean_of_every_tensor(training):
+    folders = [training.run.checkpoints / f"step-0000000{n}" for n in (1, 2, 3)]
+    mean = average_checkpoints(folders)
+    for name in distinct_tensors(training.model):
+        expected = torch.stack([read_tensors(f / MODEL)[name] for f in folders]).mean(0)
+        torch.testing.assert_close(mean[name], expected)
+        assert mean[name].dtype == torch.float32
+    chosen = choose(scored_checkpoints(training.run), "bleu", "best", 2)
+    folder = write_average(training.run, "average-best-2", chosen)
+    load_weights(folder / MODEL, training.model)
+    assert json.loads((folder / STATE).read_text())["average_of"] == ["step-00000002", "step-00000003"]
+
+
+def test_different_models_have_no_average(training, tmp_path):
+    other = Training(tmp_path / "other", "gru")
+    other.save(1.0)
+    with pytest.raises(UserError, match="are of different models: they have no average"):
+        average_checkpoints([training.run.checkpoints / "step-00000001", other.run.checkpoints / "step-00000000"])
+
+
+def test_the_record_is_cut_back_to_a_step(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 5, "a": 1}\n{"step": 10}\n{"step": 15}\n{"step": 10, "b": "é"}\n{"step": 20, "lo')
+    cut_back(path, 10)
+    assert path.read_text() == '{"step": 5, "a": 1}\n{"step": 10}\n{"step": 10, "b": "é"}\n'
+    cut_back(tmp_path / "none", 10)

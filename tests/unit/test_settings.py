@@ -1,0 +1,291 @@
+"""Configuration files and overrides. The text of the messages is part of the contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nmt.config import AverageConfig, Config, InverseSqrtSchedule, SentencePieceConfig, WordsConfig
+from nmt.errors import UserError
+from nmt.settings import FILES, check_files, dump_config, load_config
+
+PRESETS = sorted((Path(__file__).parents[2] / "nmt" / "presets").glob("*.yaml"))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def load(text: str, *overrides: str, base: dict[str, Any] | None = None) -> Config:
+    Path("c.yaml").write_text(text, encoding="utf-8")
+    return load_config(Path("c.yaml"), overrides, base)
+
+
+def message(text: str, *overrides: str, base: dict[str, Any] | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        load(text, *overrides, base=base)
+    return caught.value.message
+
+
+# What is accepted
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "{}", "data:\nmodel:\n  decoder:\n", "\ufeffmodel:\r\n"])
+def test_empty_files_and_sections_mean_defaults(here: Path, text: str) -> None:
+    assert load(text) == Config() == load_config(None)
+
+
+def test_yaml_1_2(here: Path) -> None:
+    config = load("data: {src: no, tgt: off}\ntrain: {optimizer: {lr: 1e-4, eps: 1E-9}, clip: 5}\n")
+    assert (config.data.src, config.data.tgt) == (str(here / "no"), str(here / "off"))
+    assert (config.train.optimizer.lr, config.train.optimizer.eps, config.train.clip) == (1e-4, 1e-9, 5.0)
+
+
+def test_the_default_kind_need_not_be_named(here: Path) -> None:
+    config = load("tokenizer: {size: 4000}\ntrain: {optimizer: {lr: 0.1}}\nmodel: {decoder: {attention: {width: 8}}}")
+    assert config.tokenizer == SentencePieceConfig(size=4000)
+    assert config.train.optimizer.lr == 0.1
+    assert config.model.decoder.attention.model_dump() == {"kind": "additive", "width": 8}
+
+
+def test_an_alias_is_a_copy(here: Path) -> None:
+    config = load("model: {encoder: &rnn {cell: gru}, decoder: *rnn}", "model.decoder.cell=lstm")
+    assert (config.model.encoder.cell, config.model.decoder.cell) == ("gru", "lstm")
+
+
+def test_files_are_relative_to_where_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, current = tmp_path / "recipe", tmp_path / "current"
+    folder.mkdir()
+    current.mkdir()
+    monkeypatch.chdir(current)
+    text = "data: {src: ../a.en, tgt: /abs/a.de, dev_src: x, dev_tgt: y}\ntokenizer: {path: sp.model}\n"
+    (folder / "c.yaml").write_text(text)
+    config = load_config(Path("../recipe/c.yaml"), ["data.dev_tgt=z"], {"data": {"dev_src": Path("w")}})
+    assert config.data.src == str(tmp_path / "a.en")
+    assert config.data.tgt == "/abs/a.de"
+    assert (config.data.dev_src, config.data.dev_tgt) == (str(current / "w"), str(current / "z"))
+    assert config.tokenizer.model_dump()["path"] == str(folder / "sp.model")
+
+
+def test_every_setting_of_type_file_is_known_to_the_schema() -> None:
+    sections = {"data": Config().data.model_dump(), "tokenizer": Config().tokenizer.model_dump()}
+    assert all(key[1] in sections[key[0]] for key in FILES)
+
+
+def test_overrides_come_last_and_merge(here: Path) -> None:
+    text = "train: {steps: 10, average: null, schedule: {kind: noam, warmup: 7}}\ntokenizer: {kind: words, size: 9}"
+    base = {"train": {"steps": 20, "seed": 5}}
+    config = load(text, "train.steps=30", "train.schedule.width=64", "train.average.count=3", base=base)
+    assert (config.train.steps, config.train.seed) == (30, 5)
+    assert config.train.schedule.model_dump() == {"kind": "noam", "warmup": 7, "width": 64}
+    assert config.train.average == AverageConfig(count=3)
+    assert config.tokenizer == WordsConfig(size=9)
+
+
+def test_an_override_can_replace_a_section_or_unset_a_value(here: Path) -> None:
+    config = load("train: {schedule: {kind: noam}, patience: 3}", "train.schedule={warmup: 5}", "train.patience=null")
+    assert config.train.schedule == InverseSqrtSchedule(warmup=5)
+    assert config.train.patience is None
+    assert load("", "train.average=null").train.average is None
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.stem)
+def test_presets_load(preset: Path) -> None:
+    assert load_config(preset).data.src is not None
+
+
+def test_there_are_presets() -> None:
+    assert {"rnn", "rnn-tiny"} <= {preset.stem for preset in PRESETS}
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("data:\n  max_tokns: 9", "c.yaml:2: data.max_tokns: unknown key; did you mean `max_tokens`?"),
+        (
+            "model:\n  layers: 3",
+            "c.yaml:2: model.layers: unknown key; layers belongs under model.encoder or model.decoder",
+        ),
+        ("\nlr: 3", "c.yaml:2: lr: unknown key; lr belongs under train.optimizer"),
+        ("train: {lr: 3}", "c.yaml:1: train.lr: unknown key; lr belongs under train.optimizer"),
+        ("foo: 1", "c.yaml:1: foo: unknown key; valid here: data, tokenizer, model, train, search"),
+        ("warmups: 1", "c.yaml:1: warmups: unknown key; did you mean `train.schedule.warmup`?"),
+        (
+            "tokenizer: {min_count: 2}",
+            "c.yaml:1: tokenizer.min_count: unknown key; it belongs to kind words or characters",
+        ),
+        (
+            "model: {decoder: {attention: {kind: dot, width: 3}}}",
+            "c.yaml:1: model.decoder.attention.width: unknown key; it belongs to kind additive",
+        ),
+        (
+            'train:\n  steps: "3"',
+            'c.yaml:2: train.steps: expected a whole number, found the text "3": write it without quotes',
+        ),
+        ("train: {steps: 1e4}", "c.yaml:1: train.steps: expected a whole number, found 10000.0: write 10000"),
+        ("train: {steps: 1.5}", "c.yaml:1: train.steps: expected a whole number, found 1.5"),
+        ("train: {steps: true}", "c.yaml:1: train.steps: expected a whole number, found true"),
+        ("train: {steps: 0}", "c.yaml:1: train.steps: must be greater than 0, found 0"),
+        ("train: {clip: no}", 'c.yaml:1: train.clip: expected a number, found the text "no"'),
+        ("train: {clip: .nan}", "c.yaml:1: train.clip: expected a finite number, found nan"),
+        ("tokenizer: {joint: yes}", 'c.yaml:1: tokenizer.joint: expected true or false, found the text "yes"'),
+        ("data:\n  src: 3\n  tgt: b", "c.yaml:2: data.src: expected text, found 3: put it in quotes"),
+        (
+            "data:\n  src: 2024-01-01\n  tgt: b",
+            "c.yaml:2: data.src: expected text, found the date 2024-01-01: put it in quotes",
+        ),
+        (
+            "tokenizer: words",
+            'c.yaml:1: tokenizer: expected a section of keys, found the text "words": write {kind: words}',
+        ),
+        ("train: [1]", "c.yaml:1: train: expected a section of keys, found a list"),
+        (
+            "tokenizer:\n  kind: wrds",
+            "c.yaml:2: tokenizer.kind: expected one of sentencepiece, words, characters, "
+            'found the text "wrds"; did you mean `words`?',
+        ),
+        (
+            "train: {metric: blue}",
+            'c.yaml:1: train.metric: expected one of bleu, chrf, loss, found the text "blue"; did you mean `bleu`?',
+        ),
+        ("data:\n  src: a", "c.yaml:2: data: src and tgt go together: one of them is missing"),
+        (
+            "tokenizer: {kind: words}\nmodel:\n  embedding:\n    tie: all",
+            "c.yaml:4: model.embedding.tie: all shares one embedding, so it needs tokenizer.joint: true",
+        ),
+        ("- 1", "c.yaml: expected sections (data:, model:, train:, ...) at the top, found a list"),
+        ("a: 1\nb: 2\na: 3", "c.yaml:3:1: the key `a` is there twice"),
+        ("train:\n  steps: 1\n\tseed: 2", "c.yaml:3:1: not YAML: found character '\\t' that cannot start any token"),
+        ("train: {steps: 3", "c.yaml:1:17: not YAML: expected ',' or '}', but got '<stream end>'"),
+        ("a: \x07", "c.yaml: not YAML: unacceptable character #x0007: special characters are not allowed"),
+        ("data: {src: !!int x}", "c.yaml: not YAML: invalid literal for int() with base 10: 'x'"),
+        ("a: &a {b: *a}", "c.yaml: nested too deeply (an alias of a section within itself?)"),
+    ],
+)
+def test_one_mistake(here: Path, text: str, expected: str) -> None:
+    assert message(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.stepz=1", "--set train.stepz: unknown key; did you mean `steps`?"),
+        ("trian.steps=1", "--set trian.steps: trian: unknown key; did you mean `train`?"),
+        ("train={stepz: 1}", "--set train: train.stepz: unknown key; did you mean `steps`?"),
+        ("train.steps=x", '--set train.steps: expected a whole number, found the text "x"'),
+        (
+            "train.average.count=9",
+            "--set train.average.count: train: average.count is 9, but only keep: 5 checkpoints are kept",
+        ),
+        ("train.seed.x=1", "--set train.seed.x: train.seed is not a section, but 4"),
+        ("train.steps", "--set train.steps: expected KEY=VALUE"),
+        ("train..steps=1", "--set train..steps=1: expected KEY=VALUE"),
+        ("train.steps={", "--set train.steps: not YAML: expected the node content, but found '<stream end>'"),
+    ],
+)
+def test_a_mistake_in_an_override(here: Path, override: str, expected: str) -> None:
+    assert message("train: {seed: 4}", override) == expected
+
+
+def test_a_mistake_in_options(here: Path) -> None:
+    assert message("", base={"data": {"src": "a"}}) == (
+        "command line: data: src and tgt go together: one of them is missing"
+    )
+
+
+def test_all_mistakes_are_listed_in_the_order_of_the_file(here: Path) -> None:
+    assert message("train: {steps: 0}\nsearch:\n  beem: 2\ndata: {src: 3, tgt: b}", "model.dropout=2") == (
+        "4 problems in the settings:\n"
+        "  --set model.dropout: must be less than 1, found 2\n"
+        "  c.yaml:1: train.steps: must be greater than 0, found 0\n"
+        "  c.yaml:3: search.beem: unknown key; did you mean `beam`?\n"
+        "  c.yaml:4: data.src: expected text, found 3: put it in quotes"
+    )
+
+
+def test_files_that_cannot_be_read(here: Path) -> None:
+    with pytest.raises(UserError, match=r"^none\.yaml: no such file or directory\n`nmt init NAME`"):
+        load_config(Path("none.yaml"))
+    with pytest.raises(UserError, match="is a directory"):
+        load_config(here)
+    Path("c.yaml").write_bytes(b"train:\n  # caf\xe9\n")
+    with pytest.raises(UserError, match=r"^c\.yaml:2: not UTF-8 text"):
+        load_config(Path("c.yaml"))
+
+
+def test_check_files(here: Path) -> None:
+    Path("a.en.gz").touch()
+    Path("a.de").touch()
+    config = load("data:\n  src: a.en\n  tgt: a.de\n", "tokenizer.path=sp.model")
+    with pytest.raises(UserError) as caught:
+        check_files(config, Path("c.yaml"))
+    assert caught.value.message == (
+        "2 problems in the settings:\n"
+        f"  tokenizer.path: no such file: {here}/sp.model\n"
+        f"  c.yaml:2: data.src: no such file: {here}/a.en; did you mean `a.en.gz`?"
+    )
+    check_files(load("data: {src: a.en.gz, tgt: a.de}"))
+    with pytest.raises(UserError, match=r"^data\.prepared: .*a\.de is a file, not a folder$"):
+        check_files(load("data: {prepared: a.de}"))
+    with pytest.raises(UserError, match=r"^data\.src: .* is a folder, not a file$"):
+        check_files(load("data: {src: ., tgt: a.de}"))
+
+
+# Properties
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.sampled_from(["words", "noam", "rnn", "dot"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["kind", "width", "layers", "attention", "schedule", "average", "size", "which"]) | TEXT,
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+SECTIONS = ["data", "tokenizer", "model", "train", "search"]
+
+
+@given(st.dictionaries(st.sampled_from(SECTIONS) | TEXT, VALUES, max_size=4))
+@settings(max_examples=150, deadline=None)
+def test_any_mapping_is_settings_or_a_user_error(base: dict[str, Any]) -> None:
+    """No input makes the explaining itself fail, and every message says where the value came from."""
+    try:
+        said = type(load_config(None, base=base)).__name__
+    except UserError as error:
+        said = error.message
+    assert said == "Config" or "command line: " in said
+
+
+@given(
+    src=TEXT.map(lambda name: "/x" + name.replace("/", "")),
+    lr=st.floats(min_value=1e-300, max_value=1e300),
+    seed=st.integers(min_value=0),
+    average=st.none() | st.builds(AverageConfig, count=st.integers(1, 5)),
+    tokenizer=st.builds(WordsConfig, lowercase=st.booleans())
+    | st.builds(SentencePieceConfig, path=st.none() | st.just("/no")),
+)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_dump_and_load_agree(
+    tmp_path: Path, src: str, lr: float, seed: int, average: AverageConfig | None, tokenizer: WordsConfig
+) -> None:
+    values = Config().model_dump() | {"tokenizer": tokenizer.model_dump()}
+    values["data"] |= {"src": src, "tgt": "/1e-4"}
+    values["train"] |= {"seed": seed, "average": None if average is None else average.model_dump()}
+    values["train"]["optimizer"]["lr"] = lr
+    config = Config.model_validate(values)
+    path = tmp_path / "dumped.yaml"
+    path.write_text(dump_config(config), encoding="utf-8")
+    assert load_config(path) == config
