@@ -118,9 +118,7 @@ class AdditiveConfig(Settings):
     width: PositiveInt = 512
 
 
-AttentionConfig = Annotated[
-    DotConfig | ScaledDotConfig | GeneralConfig | AdditiveConfig, Field(discriminator="kind")
-]
+AttentionConfig = Annotated[DotConfig | ScaledDotConfig | GeneralConfig | AdditiveConfig, Field(discriminator="kind")]
 
 
 class EmbeddingConfig(Settings):

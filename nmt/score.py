@@ -6,9 +6,11 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from nmt.data.batch import collate
+from nmt.data.plan import plan_evaluation
 from nmt.errors import UserError
 from nmt.translate import WINDOW, Translator
 
@@ -37,15 +39,10 @@ def _score_window(translator: Translator, pairs: Sequence[tuple[str, str]], done
     for n, (a, _) in enumerate(encoded, start=done + 1):
         if not a:
             raise UserError(f"line {n}: the source is empty, so there is nothing to score its translation by")
+    lengths = (np.array([len(pair[side]) for pair in encoded], dtype=np.int64) for side in (0, 1))
     scores: dict[int, PairScore] = {}
-    longest_first = sorted(range(len(pairs)), key=lambda n: max(map(len, encoded[n])), reverse=True)
-    batch: list[int] = []
-    for n in longest_first:
-        if batch and (len(batch) + 1) * (max(map(len, encoded[batch[0]])) + 1) > translator.search.max_tokens:
-            scores.update(_score_batch(translator, encoded, batch))
-            batch = []
-        batch.append(n)
-    scores.update(_score_batch(translator, encoded, batch))
+    for rows in plan_evaluation(*lengths, max_tokens=translator.search.max_tokens):
+        scores.update(_score_batch(translator, encoded, rows.tolist()))
     return [scores[n] for n in range(len(pairs))]
 
 

@@ -11,10 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from nmt.config import SearchConfig
 from nmt.data.batch import collate
+from nmt.data.plan import plan_evaluation
 from nmt.device import resolve_device, resolve_precision
 from nmt.models.seq2seq import Seq2Seq
 from nmt.rundir import RunDir, load_model
@@ -98,23 +100,15 @@ class Translator:
                 translations[n] = Translation([], f"{len(ids):,} tokens, more than search.max_source: {limit:,}")
             elif ids:
                 todo[n] = ids
-        for batch in self._batches(todo):
+        numbers = list(todo)
+        lengths = np.array([len(ids) for ids in todo.values()], dtype=np.int64)
+        budget = max(1, self.search.max_tokens // self.search.beam)
+        for rows in plan_evaluation(lengths, lengths, max_tokens=budget):
+            batch = [numbers[row] for row in rows]
             for n, hypotheses in zip(batch, self.hypotheses([todo[n] for n in batch]), strict=True):
                 candidates = [Candidate(tgt.decode(h.tokens), h) for h in hypotheses[:nbest]]
                 translations[n] = Translation(candidates, None)
         return translations
-
-    def _batches(self, sentences: dict[int, list[int]]) -> Iterator[list[int]]:
-        """Keys of sentences, longest first, in batches within the token budget."""
-        budget = max(1, self.search.max_tokens // self.search.beam)
-        batch: list[int] = []
-        for n in sorted(sentences, key=lambda n: len(sentences[n]), reverse=True):
-            if batch and (len(batch) + 1) * (len(sentences[batch[0]]) + 1) > budget:
-                yield batch
-                batch = []
-            batch.append(n)
-        if batch:
-            yield batch
 
     def hypotheses(self, src: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
         """Beam search over one batch of encoded sources."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nmt.align.maps import AttentionMap, Weights, piece_map, to_words
 from nmt.data.batch import Batch, collate
+from nmt.data.plan import plan_evaluation
 from nmt.models.interface import Probe
 from nmt.text.tokenizer import Segments, Tokenizer
 
@@ -77,10 +78,10 @@ def attention_maps(
     segmented = (_Pair(src_tokenizer.segment(src), tgt_tokenizer.segment(tgt)) for src, tgt in pairs)
     for window in _windows(segmented):
         weights: list[Weights] = [np.empty((0, 0), np.float32)] * len(window)
-        for rows in _batches(window, max_tokens):
-            for row, found in zip(
-                rows, _forced_weights(model, [window[row] for row in rows], device, name), strict=True
-            ):
+        lengths = (np.array([len(part.ids) for part in side], np.int64) for side in zip(*window, strict=True))
+        for rows in plan_evaluation(*lengths, max_tokens=max_tokens):
+            batch = [window[row] for row in rows]
+            for row, found in zip(rows, _forced_weights(model, batch, device, name), strict=True):
                 weights[row] = found
         for pair, found in zip(window, weights, strict=True):
             steps = found if read == "output" else found[1:]
@@ -110,21 +111,6 @@ def _windows(pairs: Iterable[_Pair]) -> Iterator[list[_Pair]]:
         cells += src * tgt
     if window:
         yield window
-
-
-def _batches(window: list[_Pair], max_tokens: int) -> Iterator[list[int]]:
-    """Positions in `window`, similar lengths together; a pair larger than `max_tokens` is a batch of its own."""
-    rows: list[int] = []
-    longest = 0
-    for row in sorted(range(len(window)), key=lambda row: window[row].size):
-        longest_with = max(longest, *window[row].size)
-        if rows and longest_with * (len(rows) + 1) > max_tokens:
-            yield rows
-            rows, longest_with = [], max(window[row].size)
-        rows.append(row)
-        longest = longest_with
-    if rows:
-        yield rows
 
 
 def _forced_weights(model: Attends, pairs: list[_Pair], device: torch.device, name: str) -> list[Weights]:

@@ -16,9 +16,7 @@ def average(
     run: Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")],
     best: Annotated[int | None, typer.Option(help="Average so many of the best checkpoints.", min=1)] = None,
     last: Annotated[int | None, typer.Option(help="Average so many of the last checkpoints.", min=1)] = None,
-    out: Annotated[
-        str | None, typer.Option("-o", "--output", help="Name of the result.", metavar="NAME")
-    ] = None,
+    out: Annotated[str | None, typer.Option("-o", "--output", help="Name of the result.", metavar="NAME")] = None,
 ) -> None:
     """Average the weights of some checkpoints of a run.
 

@@ -28,7 +28,7 @@ RESUMABLE = ("steps", "patience", "log_every", "validate_every", "samples", "kee
 def train(
     config: Annotated[
         Path | None,
-        typer.Argument(help="YAML file of settings, all optional; with --resume: the run.", metavar="[CONFIG]"),
+        typer.Argument(help="YAML file of settings, all optional; with --resume: the run.", metavar="CONFIG"),
     ] = None,
     src: Annotated[Path | None, typer.Option(help="Training text, source side, a sentence per line.")] = None,
     tgt: Annotated[Path | None, typer.Option(help="Target side: line N translates line N of --src.")] = None,

@@ -105,7 +105,8 @@ class _Lines:
         from nmt.text.lines import raw_lines
 
         number = 1
-        for path in self.inputs or [None]:
+        sources: list[Path | None] = [*self.inputs] or [None]
+        for path in sources:
             self.starts.append(number)
             for line in raw_lines(path):
                 yield line

@@ -47,7 +47,7 @@ class Batch(NamedTuple):
     tgt: Padded | None  # the decoder input drops the last column, the labels drop the first
     copy_ids: Tensor | None  # [B,S] each source token's id in target space; >= V for words outside it
     extras: int  # E, how many such words
-    index: Tensor  # [B] position of each pair in its corpus
+    indices: Tensor  # [B] position of each pair in its corpus
 
     def to(self, device: torch.device) -> Batch:
         return Batch(
@@ -55,7 +55,7 @@ class Batch(NamedTuple):
             None if self.tgt is None else self.tgt.to(device),
             None if self.copy_ids is None else self.copy_ids.to(device, non_blocking=True),
             self.extras,
-            self.index,
+            self.indices,
         )
 
 
@@ -79,5 +79,5 @@ def collate(src: Sequence[Ids], tgt: Sequence[Ids] | None = None, index: Sequenc
         None if tgt is None else pad([[BOS, *row, EOS] for row in tgt]),
         copy_ids=None,
         extras=0,
-        index=torch.tensor(list(positions)),
+        indices=torch.tensor(list(positions)),
     )

@@ -42,7 +42,7 @@ def batches(
 
 
 def evaluation_batches(corpus: Corpus, *, max_tokens: int) -> Iterator[Batch]:
-    """All pairs of the corpus once, shortest first; `Batch.index` says which they are."""
+    """All pairs of the corpus once, shortest first; `Batch.indices` says which they are."""
     for pairs in plan_evaluation(corpus.src_lengths, corpus.tgt_lengths, max_tokens=max_tokens):
         yield _make(corpus, pairs)
 

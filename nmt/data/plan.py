@@ -86,6 +86,8 @@ def plan_epoch(src_lengths: Lengths, tgt_lengths: Lengths, *, max_tokens: int, s
 
 def plan_evaluation(src_lengths: Lengths, tgt_lengths: Lengths, *, max_tokens: int) -> list[Indices]:
     """All pairs once, shortest first, nothing left to chance: the batches of `Plan` without its shuffling."""
+    if len(src_lengths) == 0:
+        return []
     costs = np.maximum(src_lengths, tgt_lengths) + 1
     order = np.argsort(_path(src_lengths, tgt_lengths), kind="stable").astype(np.int64)
     bounds = _cut(costs[order], max_tokens)

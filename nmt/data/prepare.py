@@ -148,6 +148,7 @@ class _Part:
 
     name: str
     text: _Text
+    lines: int  # of the whole text
     bad: int
     hashes: frozenset[int] = frozenset()
     wanted: bool = False
@@ -160,6 +161,7 @@ class _Part:
 
 class _Survey(NamedTuple):
     hashes: Hashes  # of the source lines of the pairs with text on both sides
+    lines: int
     bad: int
 
 
@@ -178,7 +180,10 @@ def _split(config: Config, progress: Progress, report: Report) -> tuple[_Part, _
     if data.dev_src is not None and data.dev_tgt is not None:
         dev_text = _Text(Path(data.dev_src), Path(data.dev_tgt), drop_bad, progress)
         dev_survey = _survey(dev_text, report)
-        return _Part("training", text, survey.bad), _Part("development", dev_text, dev_survey.bad)
+        return (
+            _Part("training", text, survey.lines, survey.bad),
+            _Part("development", dev_text, dev_survey.lines, dev_survey.bad),
+        )
     held_out = choose_held_out(survey.hashes)
     if not held_out:
         raise UserError(
@@ -188,7 +193,10 @@ def _split(config: Config, progress: Progress, report: Report) -> tuple[_Part, _
     count = int(np.isin(survey.hashes, np.array(list(held_out), np.uint64)).sum())
     report(f"no development files: held out {count:,} of {_pairs(len(survey.hashes))}, by a hash of the source line")
     # What is not UTF-8 is counted with the training part, for it cannot be told where it would have gone.
-    return _Part("training", text, survey.bad, held_out), _Part("development", text, 0, held_out, wanted=True)
+    return (
+        _Part("training", text, survey.lines, survey.bad, held_out),
+        _Part("development", text, survey.lines, 0, held_out, wanted=True),
+    )
 
 
 def _survey(text: _Text, report: Report) -> _Survey:
@@ -213,7 +221,7 @@ def _survey(text: _Text, report: Report) -> _Survey:
     _check_empty(text, empty, total, f"The first is line {first_empty}. Do the files belong together?")
     if not hashes:
         raise UserError(f"{text}: no pair is left: {bad:,} with a line that is not UTF-8")
-    return _Survey(np.array(hashes, np.uint64), bad)
+    return _Survey(np.array(hashes, np.uint64), total, bad)
 
 
 def _write(
@@ -229,7 +237,7 @@ def _write(
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
     if counts.pairs == 0:
         raise UserError(f"{part.text}: no {part.name} pair is left: {left_out}")
-    _check_empty(part.text, counts.empty, counts.total, "The tokenizer finds nothing in them.")
+    _check_empty(part.text, counts.empty, part.lines, "The tokenizer finds no token in some of them.")
     report(f"{part.name}: {_pairs(counts.pairs)}" + (f"; left out: {left_out}" if left_out else ""))
     return {"counts": counts._asdict(), "fingerprint": Corpus.open(folder).fingerprint}
 

@@ -99,9 +99,7 @@ class Attention(nn.Module):
     def keys(self, memory: Memory) -> Tensor:
         return self.scorer.keys(memory.states)
 
-    def forward(
-        self, query: Tensor, keys: Tensor, memory: Memory, probe: Probe | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, query: Tensor, keys: Tensor, memory: Memory, probe: Probe | None = None) -> tuple[Tensor, Tensor]:
         """[B,Q,D], [B,S,Dk] -> context [B,Q,D of the memory], weights [B,Q,S] (float32, padding exactly 0)."""
         # A softmax in bfloat16 does not sum to 1 within 1e-3.
         scores = self.scorer.score(query, keys).float()

@@ -9,7 +9,7 @@ E extra copyable ids of this batch. Masks are boolean, True = real token. Ids ar
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, Protocol, Self
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,9 @@ class State(Protocol):
         ...
 
 
+StateT = TypeVar("StateT", bound=State)
+
+
 class Features(NamedTuple):
     """What a decoder says about Q positions of each sentence; a head may use any of it."""
 
@@ -89,7 +92,7 @@ class Encoder(nn.Module, ABC):
     def forward(self, src: Padded, probe: Probe | None = None) -> Memory: ...
 
 
-class Decoder(nn.Module, ABC):
+class Decoder(nn.Module, ABC, Generic[StateT]):
     """Writes the target: a known one at once (`decode`), or one token at a time (`step`). The two must agree."""
 
     @abstractmethod
@@ -97,11 +100,11 @@ class Decoder(nn.Module, ABC):
         """What is computed once per sentence for all its steps and beams."""
 
     @abstractmethod
-    def start(self, source: Source, rows: int, steps: int) -> State:
+    def start(self, source: Source, rows: int, steps: int) -> StateT:
         """The state before the first token, for `rows` = B*K rows that will take at most `steps` steps."""
 
     @abstractmethod
-    def step(self, tokens: Tensor, state: State, source: Source) -> tuple[Features, State]:
+    def step(self, tokens: Tensor, state: StateT, source: Source) -> tuple[Features, StateT]:
         """Reads one token per row, `tokens` [N], and speaks of the next: features with Q = K."""
 
     @abstractmethod

@@ -70,10 +70,13 @@ class RnnState(NamedTuple):
     feed: Tensor | None  # [N,D] the last attentional state, with input feeding
 
     def reorder(self, rows: Tensor) -> RnnState:
-        return RnnState(*(None if part is None else part.index_select(0, rows) for part in self))
+        def chosen(part: Tensor | None) -> Tensor | None:
+            return None if part is None else part.index_select(0, rows)
+
+        return RnnState(self.hidden.index_select(0, rows), chosen(self.cell), chosen(self.feed))
 
 
-class RnnDecoder(Decoder):
+class RnnDecoder(Decoder[RnnState]):
     """Luong's wiring: the recurrent state after reading a token is the query; the output is the attentional state
     tanh(W [context; hidden]) (Luong et al. 2015, equation 5). With input feeding it is input of the next step, too.
 
@@ -81,9 +84,7 @@ class RnnDecoder(Decoder):
     and one attention for all positions; with it, `decode` folds `step`'s own code over the positions.
     """
 
-    def __init__(
-        self, config: RnnDecoderConfig, embedding: TokenEmbedding, memory_width: int, dropout: float
-    ) -> None:
+    def __init__(self, config: RnnDecoderConfig, embedding: TokenEmbedding, memory_width: int, dropout: float) -> None:
         super().__init__()
         self.embedding = embedding
         self.layers, self.width, self.input_feeding = config.layers, config.width, config.input_feeding

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,7 @@ from nmt.models.interface import Decoder, Encoder, Features, Head, Probe, Source
 
 
 class Seq2Seq(nn.Module):
-    def __init__(self, encoder: Encoder, decoder: Decoder, head: Head) -> None:
+    def __init__(self, encoder: Encoder, decoder: Decoder[Any], head: Head) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder

@@ -85,7 +85,7 @@ def train(
             window.add(sums, tokens)
             state.step += 1
             state.batch = group[-1][0] + 1
-            state.pairs += sum(len(batch.index) for _, batch in group)
+            state.pairs += sum(len(batch.indices) for _, batch in group)
             state.tokens += tokens
             state.seconds = time.monotonic() - started
             console.advance(state.step)

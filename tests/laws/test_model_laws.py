@@ -233,5 +233,3 @@ def test_features_carry_what_heads_may_use():
     assert features.context.shape == (*positions, 16)
     assert features.embedded.shape == (*positions, 12)
     assert features.weights.shape == (*positions, pairs.src.ids.shape[1])
-
-

@@ -394,7 +394,7 @@ def render(phrase: Phrase) -> tuple[str, str, frozenset[Link]]:
         links |= {Link(i, j, False) for i in {position[id(e)] for e in word.possible} - sure}
     texts = [word.text for word in english]
     for i, following in enumerate(texts[1:]):
-        if texts[i] == "a" and following[0] in "aeiou" and following != "useful":
+        if texts[i] == "a" and following[0] in "aeiou":
             texts[i] = "an"
     return " ".join(texts), " ".join(word.text for word in french), frozenset(links)
 

@@ -172,9 +172,10 @@ class Sampler:
     # Verbs
 
     def in_tense(self, verbs: Sequence[Verb], agreement: Agreement, tense: str) -> Verb:
-        """A verb whose English form shows the tense: `they read` may be present or past, `he reads` may not."""
-        clear = [v for v in verbs if agreement.person == 1 or v.past != v.en] if tense != FUTURE else verbs
-        return self.dice.pick(clear)
+        """A verb whose English form shows the tense: `they read` and `they hit` are past (but `he reads`)."""
+        if tense == PRESENT and agreement.person != 1:
+            verbs = [v for v in verbs if v.past != v.en]
+        return self.dice.pick(verbs)
 
     def verbal(self, agreement: Agreement, tense: str, *, depth: int = 1, asked: bool = False) -> Phrase:
         """A predicate: verb, objects, adverbials."""

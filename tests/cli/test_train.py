@@ -1,0 +1,172 @@
+"""nmt train, nmt average and nmt info through the real commands, on a toy language."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from nmt.cli.main import run as nmt
+from nmt.rundir import RunDir
+
+TINY = """
+tokenizer: {kind: words}
+model:
+  embedding: {width: 8}
+  encoder: {width: 8}
+  decoder: {width: 8, attention: {kind: general}}
+train: {steps: 6, validate_every: 2, log_every: 2, samples: 1, precision: float32}
+"""
+TEXTS = ["--src", "train.src", "--tgt", "train.tgt", "--dev-src", "dev.src", "--dev-tgt", "dev.tgt"]
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capfd):
+    """Runs `nmt ARGUMENTS` in a folder with text and settings; gives what it printed."""
+    draw = random.Random(1)
+    for name, count in (("train", 60), ("dev", 8)):
+        lines = [" ".join(draw.choices("abcdefgh", k=draw.randint(1, 5))) for _ in range(count)]
+        (tmp_path / f"{name}.src").write_text("".join(f"{line}\n" for line in lines))
+        (tmp_path / f"{name}.tgt").write_text("".join(f"{line[::-1]}\n" for line in lines))
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments, code=0):
+        monkeypatch.setattr(sys, "argv", ["nmt", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            nmt()
+        out, err = capfd.readouterr()
+        assert (caught.value.code or 0) == code, err
+        return out + err
+
+    return call
+
+
+def test_from_two_text_files_to_a_run_and_on(call, tmp_path):
+    said = call("train", "tiny.yaml", *TEXTS, "-o", "runs/a", "--device", "cpu")
+    assert "training runs/a on cpu in float32: 60 pairs, dev 8" in said
+    assert "step 6  epoch" in said
+    assert "nmt translate runs/a INPUT -o OUTPUT" in said
+    run = RunDir(tmp_path / "runs" / "a")
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["a"]
+    assert run.facts["sessions"][0]["command"].startswith("nmt train tiny.yaml --src train.src")
+
+    assert "train.seed cannot change" in call("train", "runs/a", "--resume", "--set", "train.seed=3", code=2)
+    assert "done: 8 steps" in call("train", "runs/a", "--resume", "--set", "train.steps=8")
+    assert RunDir(run.path).config.train.steps == 8
+    assert len(run.facts["sessions"]) == 2
+
+    said = call("average", "runs/a", "--last", 3)
+    assert "average-last-3: average of steps 4, 6, 8" in said
+    assert "nmt translate runs/a INPUT --checkpoint average-last-3" in said
+    assert "keeps 4 checkpoints, not 9" in call("average", "runs/a", "--best", 9, code=2)
+    assert "cannot be the name" in call("average", "runs/a", "-o", "../x", code=2)
+
+    facts = json.loads(call("info", "runs/a", "--json"))
+    assert (facts["steps"], facts["of"]) == (8, 8)
+    assert facts["tokenizer"] == {"kind": "words", "joint": False, "source": 12, "target": 12}
+    parts = facts["parameters"]
+    assert parts["total"] == sum(count for part, count in parts.items() if part != "total")
+    assert parts["embeddings"] == 2 * 12 * 8
+    assert "average-last-3" in facts["checkpoints"]
+    assert "trained      8 of 8 steps" in call("info", "runs/a")
+
+
+def test_an_existing_run_is_kept_until_force(call, tmp_path):
+    call("train", "tiny.yaml", *TEXTS, "-o", "run")
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    said = call("train", "tiny.yaml", *TEXTS, "-o", "run", code=2)
+    assert "run holds a run already" in said
+    assert "nmt train run --resume" in said
+    (tmp_path / "dev.tgt").write_text("one line\n")
+    call("train", "tiny.yaml", *TEXTS, "-o", "run", "--force", code=2)  # bad text: the old run must survive
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+    call("train", "tiny.yaml", *TEXTS[:4], "-o", "run", "--force", "--set", "train.steps=2")
+    assert RunDir(tmp_path / "run").config.train.steps == 2
+    assert not [p for p in tmp_path.iterdir() if p.name.endswith(".tmp")]
+
+
+def test_starting_from_another_run_takes_its_model_and_tokenizers(call, tmp_path):
+    call("train", "tiny.yaml", *TEXTS, "-o", "one", "--set", "model.decoder.width=12")
+    (tmp_path / "train.src").write_text("a b\nx y\n" * 30)
+    said = call("train", "tiny.yaml", *TEXTS, "-o", "two", "--init-from", "one", "--set", "train.steps=2")
+    assert "learning the tokenizer" not in said
+    two = RunDir(tmp_path / "two")
+    assert two.config.model.decoder.width == 12
+    assert two.config.train.steps == 2
+    assert two.tokenizers()[0].pieces(range(12)) == RunDir(tmp_path / "one").tokenizers()[0].pieces(range(12))
+    said = call("train", "tiny.yaml", *TEXTS, "-o", "one", "--init-from", "one", "--force", code=2)
+    assert "one lies in one, the run to be written" in said
+
+
+def test_a_prepared_corpus_brings_its_tokenizer(call, tmp_path):
+    call("train", "tiny.yaml", *TEXTS, "-o", "one", "--set", "train.steps=2")
+    (tmp_path / "one" / "data").rename(tmp_path / "prepared")
+    other = TINY.replace("tokenizer: {kind: words}\n", "")
+    (tmp_path / "other.yaml").write_text(other)
+    call("train", "other.yaml", "--data", "prepared", "-o", "two", "--set", "train.steps=2")
+    assert RunDir(tmp_path / "two").config.tokenizer.kind == "words"
+    assert "done: 3 steps" in call("train", "two", "--resume", "--set", "train.steps=3")
+    (tmp_path / "other.yaml").write_text(other + "tokenizer: {kind: words, lowercase: true}\n")
+    said = call("train", "other.yaml", "--data", "prepared", "-o", "three", code=2)
+    assert "other settings of the tokenizer than other.yaml has: tokenizer.lowercase" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tiny.yaml"], "no place for the run\nname a new folder: -o runs/first"),
+        (["tiny.yaml", "-o", "r"], "no training text\ngive --src and --tgt"),
+        (["-o", "r", "--src", "train.src"], "--src and --tgt go together: --tgt is missing"),
+        (["-o", "r", "--data", "x", *TEXTS], "--data holds the text already"),
+        (["-o", "r", "--src", "train.sr", "--tgt", "train.tgt"], "no such file: "),
+        (["-o", "r", *TEXTS, "--device", "tpu"], "no such device: tpu"),
+        (["-o", ".", *TEXTS], ". is not empty and holds no run"),
+        ([".", "-o", "r"], "to go on with a run: nmt train . --resume"),
+        (["--resume", "-o", "r"], "--resume takes a run and no -o\nwrite: nmt train r --resume"),
+        (["r", "--resume"], "r does not exist"),
+        (["-o", "r", *TEXTS, "--init-from", "x"], "x does not exist"),
+        (["-o", "r", *TEXTS, "--set", "train.stesp=3"], "did you mean `steps`?"),
+    ],
+)
+def test_what_cannot_work_is_said_before_any_work(call, tmp_path, arguments, message):
+    before = sorted(tmp_path.iterdir())
+    assert message in call("train", *arguments, code=2)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_sigterm_saves_and_says_how_to_go_on(call, tmp_path):
+    arguments = [
+        "tiny.yaml",
+        *TEXTS,
+        "-o",
+        "run",
+        "--set",
+        "train.steps=1000000",
+        "--set",
+        "train.validate_every=500000",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nmt", "train", *arguments], stderr=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        metrics, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 60
+        while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "To go on: nmt train run --resume" in said
+    step = int(RunDir(tmp_path / "run").pointed("last").removeprefix("step-"))
+    assert step > 0
+    said = call("train", "run", "--resume", "--set", f"train.steps={step + 1}")
+    assert f"going on from step {step}" in said

@@ -1,0 +1,321 @@
+"""From text files to a prepared folder, and every way in which that is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nmt.cli.main import load_command
+from nmt.config import Config
+from nmt.data.corpus import Counts
+from nmt.data.prepare import Prepared, choose_held_out, open_prepared, prepare
+from nmt.errors import UserError
+from nmt.settings import load_config
+
+WORDS = {"kind": "words"}
+
+
+class Workshop:
+    """Writes text, prepares it, keeps what was reported."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.out = folder / "out"
+        self.reports: list[str] = []
+
+    def write(self, name: str, lines: list[str]) -> Path:
+        path = self.folder / name
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+        return path
+
+    def config(self, src: Path, tgt: Path, tokenizer: dict[str, Any] = WORDS, **data: object) -> Config:
+        files = {name: str(value) if isinstance(value, Path) else value for name, value in data.items()}
+        return load_config(None, base={"data": {"src": str(src), "tgt": str(tgt), **files}, "tokenizer": tokenizer})
+
+    def prepare(self, config: Config) -> Prepared:
+        return prepare(config, self.out, report=self.reports.append)
+
+    def refused(self, config: Config) -> UserError:
+        """The error, which leaves nothing behind."""
+        before = sorted(self.folder.iterdir())
+        with pytest.raises(UserError) as caught:
+            self.prepare(config)
+        assert sorted(self.folder.iterdir()) == before
+        return caught.value
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Workshop:
+    return Workshop(tmp_path)
+
+
+@pytest.fixture
+def messy(shop: Workshop, shared: Path) -> Callable[..., Config]:
+    def config(stem: str, **data: object) -> Config:
+        return shop.config(shared / "messy" / f"{stem}.en", shared / "messy" / f"{stem}.de", **data)
+
+    return config
+
+
+def sentences(count: int, *, sources: int) -> tuple[list[str], list[str]]:
+    return [f"s{n % sources} common" for n in range(count)], [f"t{n} x" for n in range(count)]
+
+
+def texts(prepared: Prepared, part: str) -> list[tuple[str, str]]:
+    corpus = getattr(prepared, part)
+    return [corpus.text(i) for i in range(len(corpus))]
+
+
+def test_two_files_become_a_prepared_folder(shop: Workshop) -> None:
+    src, tgt = sentences(200, sources=200)
+    prepared = shop.prepare(shop.config(shop.write("a.src", src), shop.write("a.tgt", tgt)))
+    train, dev = texts(prepared, "train"), texts(prepared, "dev")
+    assert len(dev) == 4
+    assert sorted(train + dev) == sorted(zip(src, tgt, strict=True))
+    assert train == [pair for pair in zip(src, tgt, strict=True) if pair not in dev]  # in the order of the files
+    assert prepared.counts == {"train": Counts(pairs=196), "dev": Counts(pairs=4)}
+    assert shop.reports == [
+        "no development files: held out 4 of 200 pairs, by a hash of the source line",
+        "learning the tokenizer",
+        f"vocabulary: {4 + 196 + 1} source, {4 + 196 + 1} target",
+        "training: 196 pairs",
+        "development: 4 pairs",
+    ]
+    src_words, tgt_words = prepared.tokenizers
+    assert prepared.train.src(0).tolist() == src_words.encode(train[0][0])
+    assert prepared.train.tgt(0).tolist() == tgt_words.encode(train[0][1])
+
+
+def test_the_tokenizer_sees_the_training_part_only(shop: Workshop) -> None:
+    src, tgt = sentences(200, sources=200)
+    prepared = shop.prepare(shop.config(shop.write("a.src", src), shop.write("a.tgt", tgt)))
+    for i in range(len(prepared.dev)):
+        assert prepared.dev.src(i).tolist() == [3, prepared.tokenizers[0].encode("common")[0]]
+        assert prepared.dev.tgt(i)[0] == 3
+
+
+def test_opening_gives_the_same(shop: Workshop) -> None:
+    src, tgt = sentences(60, sources=60)
+    made = shop.prepare(shop.config(shop.write("a.src", src), shop.write("a.tgt", tgt), {"kind": "sentencepiece"}))
+    opened = open_prepared(shop.out)
+    assert opened.counts == made.counts
+    assert [opened.train.fingerprint, opened.dev.fingerprint] == [made.train.fingerprint, made.dev.fingerprint]
+    assert opened.tokenizers[0] is opened.tokenizers[1]
+    assert opened.tokenizers[0].encode("s1 common") == made.tokenizers[0].encode("s1 common")
+    assert sorted(p.name for p in shop.out.iterdir()) == ["data.json", "dev", "tokenizer", "train"]
+
+
+def test_given_development_files_and_tokenizers(shop: Workshop) -> None:
+    src, tgt = sentences(50, sources=50)
+    files = shop.write("a.src", src), shop.write("a.tgt", tgt)
+    dev = {"dev_src": shop.write("d.src", ["one", "two " * 400]), "dev_tgt": shop.write("d.tgt", ["eins", "zwei"])}
+    first = shop.prepare(shop.config(*files, **dev))
+    assert len(first.train) == 50
+    assert texts(first, "dev") == [("one", "eins"), ("two " * 400, "zwei")]  # of development text nothing is too long
+    assert "held out" not in "".join(shop.reports)
+    config = shop.config(*files, {"kind": "characters"}, **dev)
+    second = prepare(config, shop.folder / "second", report=shop.reports.append, tokenizers=first.tokenizers)
+    assert second.train.fingerprint == first.train.fingerprint
+    assert len(open_prepared(shop.folder / "second").tokenizers[0]) == len(first.tokenizers[0])
+
+
+def test_equal_source_lines_stay_together(shop: Workshop) -> None:
+    src, tgt = sentences(1000, sources=250)
+    lowest = sorted(set(src), key=lambda line: hashlib.sha256(line.encode()).digest()[7::-1])
+    src[src.index(lowest[0])] += " "  # white space at an end makes no other sentence
+    prepared = shop.prepare(shop.config(shop.write("a.src", src), shop.write("a.tgt", tgt)))
+    sides = [{src.strip() for src, _ in texts(prepared, part)} for part in ("train", "dev")]
+    assert not sides[0] & sides[1]
+    assert len(prepared.dev) == 20
+    assert sides[1] == set(lowest[:5])
+
+
+def test_how_much_is_held_out() -> None:
+    def held(counts: list[int]) -> int:
+        hashes = np.repeat(np.arange(len(counts), dtype=np.uint64), counts)
+        return sum(counts[n] for n in choose_held_out(hashes))
+
+    assert held([1] * 1000) == 20
+    assert held([1] * 100_000) == 1000
+    assert held([1, 1]) == 1
+    assert held([500, 500] + [1] * 99) == 21  # the frequent lines do not fit
+    assert held([5, 3, 4]) == 3  # nothing fits: the line with the fewest pairs
+    assert held([7]) == 0
+    assert held([]) == 0
+
+
+def test_an_interruption_leaves_nothing(shop: Workshop) -> None:
+    src, tgt = sentences(50, sources=50)
+    config = shop.config(shop.write("a.src", src), shop.write("a.tgt", tgt))
+    before = sorted(shop.folder.iterdir())
+
+    def report(line: str) -> None:
+        if line.startswith("training"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(config, shop.out, report=report)
+    assert sorted(shop.folder.iterdir()) == before
+
+
+def test_folder_that_is_taken(shop: Workshop) -> None:
+    src, tgt = sentences(50, sources=50)
+    config = shop.config(shop.write("a.src", src), shop.write("a.tgt", tgt))
+    shop.out.mkdir()
+    shop.prepare(config)  # an empty folder is as good as none
+    assert shop.refused(config).message == f"{shop.out} is not empty"
+    open_prepared(shop.out)  # and it is still there
+    shop.out = shop.folder / "a.src"
+    assert shop.refused(config).message == f"{shop.out} is a file, not a folder"
+
+
+def test_no_text_is_named(shop: Workshop) -> None:
+    error = shop.refused(Config())
+    assert error.message == "there is no text to prepare: data.src and data.tgt are not set"
+
+
+def test_files_are_checked_first(shop: Workshop) -> None:
+    error = shop.refused(shop.config(shop.folder / "no.src", shop.folder / "no.tgt"))
+    assert f"data.src: no such file: {shop.folder / 'no.src'}" in error.message
+    assert f"data.tgt: no such file: {shop.folder / 'no.tgt'}" in error.message
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_cannot_be_read_twice(shop: Workshop) -> None:
+    os.mkfifo(shop.folder / "pipe")
+    error = shop.refused(shop.config(shop.folder / "pipe", shop.write("a.tgt", ["x"])))
+    assert error.message == f"{shop.folder / 'pipe'} is not a plain file"
+
+
+def test_too_much_is_empty(shop: Workshop) -> None:
+    files = shop.write("a.src", ["a", "b", " ", "d", ""] + ["e"] * 5), shop.write("a.tgt", list("0123456789"))
+    error = shop.refused(shop.config(*files))
+    assert error.message == f"{files[0]} and {files[1]}: 2 of 10 pairs have an empty side, more than 10%"
+    assert error.hint == "The first is line 3. Do the files belong together?"
+    files = shop.write("a.src", ["a", "b", "c", "d", ""] + ["e"] * 5), shop.write("a.tgt", list("0123456789"))
+    prepared = shop.prepare(shop.config(*files))  # 1 of 10 is not more than 10 %
+    assert prepared.counts["train"].empty == 1
+    assert any(line.endswith("left out: 1 with an empty side") for line in shop.reports)
+
+
+def test_what_the_tokenizer_cannot_see_is_empty_too(shop: Workshop) -> None:
+    """U+200B is no white space, but the model's normalisation removes it."""
+    src, tgt = sentences(40, sources=40)
+    pieces = {"kind": "sentencepiece", "normalization": "nmt_nfkc"}
+    invisible = ["\u200b"] * 5
+    files = shop.write("a.src", invisible + src[5:]), shop.write("a.tgt", tgt)
+    error = shop.refused(shop.config(*files, pieces))
+    assert error.message == f"{files[0]} and {files[1]}: 5 of 40 pairs have an empty side, more than 10%"
+    assert error.hint == "The tokenizer finds no token in some of them."
+    files = shop.write("a.src", invisible[:4] + src[4:]), shop.write("a.tgt", tgt)
+    assert shop.prepare(shop.config(*files, pieces)).counts == {"train": Counts(35, empty=4), "dev": Counts(1)}
+
+
+def test_nothing_is_left(shop: Workshop) -> None:
+    empty = shop.write("0.src", []), shop.write("0.tgt", [])
+    assert shop.refused(shop.config(*empty)).message == f"{empty[0]} and {empty[1]} are empty"
+    long = shop.write("l.src", ["a b c", "b c d"]), shop.write("l.tgt", ["1", "2"])
+    error = shop.refused(shop.config(*long, max_length=2))
+    assert error.message == (
+        f"{long[0]} and {long[1]}: no training pair is left: 1 longer than 2 tokens (data.max_length)"
+    )
+    bad = shop.folder / "b.src"
+    bad.write_bytes(b"\xe9\n\xe8\n")
+    error = shop.refused(shop.config(bad, long[1], bad_lines="drop"))
+    assert error.message == f"{bad} and {long[1]}: no pair is left: 2 with a line that is not UTF-8"
+
+
+def test_one_source_line_cannot_be_split(shop: Workshop, messy: Callable[..., Config], shared: Path) -> None:
+    for stem in ("degenerate/all_same", "degenerate/same_src_many_tgt", "degenerate/one_pair"):
+        error = shop.refused(messy(stem))
+        assert error.message == (
+            f"{shared / 'messy' / stem}.en: all source lines are the same, so none can be held out for development"
+        )
+        assert error.hint == "Give development files: --dev-src and --dev-tgt."
+
+
+@pytest.mark.parametrize(
+    ("stem", "short", "long"),
+    [
+        ("short_tgt", "de has 99", "en has 100"),
+        ("missing_middle", "de has 99", "en has 100"),
+        ("blank_tail", "de has 100", "en has 103"),
+    ],
+)
+def test_unequal_counts(
+    shop: Workshop, messy: Callable[..., Config], shared: Path, stem: str, short: str, long: str
+) -> None:
+    path = shared / "messy" / "count" / stem
+    assert shop.refused(messy(f"count/{stem}")).message == (
+        f"the files do not match: {path}.{short} lines, {path}.{long}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("stem", "kept", "empty"),
+    [
+        ("count/no_final_newline", 100, 0),
+        ("count/empty_lines", 93, 7),
+        ("eol/crlf", 100, 0),
+        ("degenerate/copy", 100, 0),
+        ("degenerate/all_unique", 300, 0),
+        ("degenerate/punct_only", 3, 0),
+    ],
+)
+def test_odd_but_good_files(shop: Workshop, messy: Callable[..., Config], stem: str, kept: int, empty: int) -> None:
+    prepared = shop.prepare(messy(stem))
+    assert len(prepared.train) + len(prepared.dev) == kept
+    assert prepared.counts["train"].empty == empty
+    assert not any("\r" in side for pair in texts(prepared, "train") for side in pair)
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(49, 1), (50, 2), (51, 3), (256, 8), (1025, 15)])
+def test_longest_length_is_inclusive(
+    shop: Workshop, messy: Callable[..., Config], shared: Path, limit: int, kept: int
+) -> None:
+    one = {"dev_src": shared / "messy/count/one_line.en", "dev_tgt": shared / "messy/count/one_line.de"}
+    prepared = shop.prepare(messy("long/just_at_limit", max_length=limit, **one))
+    assert prepared.counts["train"] == Counts(pairs=kept, too_long=15 - kept)
+    assert prepared.train.src_lengths.max() == limit
+
+
+def test_a_line_that_is_not_utf8(shop: Workshop, messy: Callable[..., Config]) -> None:
+    assert "one_bad_line.en, line 58: not UTF-8" in shop.refused(messy("encoding/one_bad_line")).message
+    prepared = shop.prepare(messy("encoding/one_bad_line", bad_lines="drop"))
+    assert prepared.counts["train"].bad == 1
+    assert len(prepared.train) + len(prepared.dev) == 99
+    assert "one_bad_line.en, line 58: not UTF-8" in shop.reports[0]
+    assert any(line.endswith("left out: 1 with a line that is not UTF-8") for line in shop.reports)
+
+
+def test_folders_that_are_not_what_they_should_be(shop: Workshop) -> None:
+    with pytest.raises(UserError, match="out does not exist"):
+        open_prepared(shop.out)
+    shop.out.mkdir()
+    with pytest.raises(UserError, match=r"was not made by `nmt prepare`: it has no data\.json"):
+        open_prepared(shop.out)
+    shop.out.rmdir()
+    src, tgt = sentences(50, sources=50)
+    shop.prepare(shop.config(shop.write("a.src", src), shop.write("a.tgt", tgt)))
+    (shop.out / "train").rename(shop.out / "x")
+    (shop.out / "dev").rename(shop.out / "train")
+    (shop.out / "x").rename(shop.out / "dev")
+    with pytest.raises(UserError, match=r"out/train is not the corpus that .*data\.json speaks of"):
+        open_prepared(shop.out)
+
+
+def test_from_the_command_line(shop: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
+    src, tgt = sentences(50, sources=50)
+    files = ["--src", str(shop.write("a.src", src)), "--tgt", str(shop.write("a.tgt", tgt))]
+    arguments = [*files, "-o", str(shop.out), "--set", "tokenizer.size=300"]
+    load_command("prepare").main(arguments, standalone_mode=False)
+    stdout, stderr = capsys.readouterr()
+    assert stdout == ""
+    assert stderr.splitlines()[-1] == f"prepared: {shop.out}"
+    assert len(open_prepared(shop.out).train) == 49
