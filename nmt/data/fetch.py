@@ -91,8 +91,11 @@ def read_cards(folder: Path = CARDS) -> dict[str, Card]:
     for path in sorted(folder.glob("*.yaml")):
         try:
             card = Card.model_validate(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")))
-        except (ValidationError, YAMLError) as error:
-            raise UserError(f"{path}: not a card: {error}") from error
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise UserError(f"{path}: not a card: {wrong}") from error
+        except YAMLError as error:
+            raise UserError(f"{path}: not YAML: {error}") from error
         cards[card.name] = card
     return cards
 
@@ -133,7 +136,7 @@ def fetch(
             else:
                 files = tuple(_obtain(card, file, target, Path(draft), replace, report, bar) for file in card.files)
     except OSError as error:
-        raise UserError(f"{error.filename or target}: cannot be written: {error.strerror or error}") from error
+        raise UserError(f"{error.filename or target}: {error.strerror or error}") from error
     finally:
         if fresh and target.is_dir() and not any(target.iterdir()):
             target.rmdir()
@@ -227,6 +230,9 @@ def _download(card: Card, file: CardFile, draft: Path, bar: Callable[[str], Bar 
         with contextlib.closing(shown) if shown is not None else contextlib.nullcontext():
             return Path(pooch.retrieve(url, None, fname=f"{file.name}.download", path=draft, downloader=downloader))
     except OSError as error:  # what `requests` raises is one, too
+        response = getattr(error, "response", None)
+        if response is not None:  # an answer like 404, whose connection pooch leaves open
+            response.close()
         raise UserError(
             f"{url}: cannot be downloaded",
             "Without a network, set NMT_MIRROR to a folder that has the file as "

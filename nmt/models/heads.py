@@ -80,7 +80,7 @@ class VocabHead(Head):
         hidden = self._projected(features)
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        nll, uniform = _LinearCrossEntropy.apply(
+        nll, uniform = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
             hidden.flatten(0, 1), self.weight, self.bias, labels.flatten(), dtype
         )  # [B*T] each
         real = labels != PAD

@@ -119,8 +119,9 @@ class RnnDecoder(Decoder[RnnState]):
         embedded = self.embedding(tgt_in)  # [B,T,D]
         state = self.start(source, *tgt_in.shape)
         if not self.input_feeding:
-            outputs, _ = self._recur(embedded, state)
-            return self._attend(outputs, embedded, source, probe)
+            hidden = state.hidden.transpose(0, 1).contiguous()  # [L,B,D], as the kernels want it
+            start = hidden if state.cell is None else (hidden, state.cell.transpose(0, 1).contiguous())
+            return self._attend(self.rnn(embedded, start)[0], embedded, source, probe)
         steps = []
         for position in range(tgt_in.shape[1]):
             features, state = self._advance(embedded[:, position : position + 1], state, source, probe)
@@ -132,8 +133,8 @@ class RnnDecoder(Decoder[RnnState]):
         self, embedded: Tensor, state: RnnState, source: Source, probe: Probe | None
     ) -> tuple[Features, RnnState]:
         """One token per row, [N,1,D]; in search the K beams of a sentence become its queries."""
-        inputs = embedded if state.feed is None else torch.cat([embedded, state.feed[:, None]], dim=-1)
-        outputs, state = self._recur(inputs, state)
+        inputs = embedded[:, 0] if state.feed is None else torch.cat([embedded[:, 0], state.feed], dim=-1)
+        outputs, state = self._recur_once(inputs, state)
         sentences = len(source.memory.states)
         features = self._attend(
             outputs.view(sentences, -1, self.width), embedded.view(sentences, -1, embedded.shape[-1]), source, probe
@@ -142,15 +143,19 @@ class RnnDecoder(Decoder[RnnState]):
             state = state._replace(feed=features.hidden.reshape(-1, self.width))
         return features, state
 
-    def _recur(self, inputs: Tensor, state: RnnState) -> tuple[Tensor, RnnState]:
-        """[N,T,D] -> [N,T,D] and the state after the last."""
-        hidden = state.hidden.transpose(0, 1).contiguous()  # [L,N,D], as the kernels want it
-        if state.cell is None:
-            outputs, hidden = self.rnn(inputs, hidden)
-            return outputs, state._replace(hidden=hidden.transpose(0, 1))
-        cell = state.cell.transpose(0, 1).contiguous()
-        outputs, (hidden, cell) = self.rnn(inputs, (hidden, cell))
-        return outputs, state._replace(hidden=hidden.transpose(0, 1), cell=cell.transpose(0, 1))
+    def _recur_once(self, inputs: Tensor, state: RnnState) -> tuple[Tensor, RnnState]:
+        """[N,D] -> [N,D] and the state after it: the layers' cells one by one, a third faster than a sequence of 1."""
+        hidden, cell = list(state.hidden.unbind(1)), [] if state.cell is None else list(state.cell.unbind(1))
+        for layer, weights in enumerate(self.rnn.all_weights):
+            if layer > 0:
+                inputs = self.dropout(inputs)
+            if cell:
+                hidden[layer], cell[layer] = torch.lstm_cell(inputs, (hidden[layer], cell[layer]), *weights)
+            else:
+                hidden[layer] = torch.gru_cell(inputs, hidden[layer], *weights)
+            inputs = hidden[layer]
+        after = torch.stack(cell, dim=1) if cell else None
+        return inputs, state._replace(hidden=torch.stack(hidden, dim=1), cell=after)
 
     def _attend(self, outputs: Tensor, embedded: Tensor, source: Source, probe: Probe | None) -> Features:
         """[B,Q,D] recurrent outputs -> attentional states."""

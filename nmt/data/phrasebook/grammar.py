@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from nmt.data.phrasebook.words import ASPIRATED, AVOIR, ETRE, SURE, Adjective, Noun, Verb, number_words
+from nmt.data.phrasebook.words import ASPIRATED, AVOIR, DETERMINERS, ETRE, SURE, Adjective, Noun, Verb, number_words
 
 PRESENT, PAST, FUTURE = "present", "past", "future"
 
@@ -85,21 +85,6 @@ PRONOUNS = (  # English subject and object, French subject, direct and dative ob
     ("they", "them", "ils", "les", "leur", Agreement(4, plural=True)),
 )
 """English does not say the gender of i, you, we and they: French takes the masculine, and the plural for you."""
-
-DETERMINERS = {
-    "the": ("le", "la", "les"),
-    "a": ("un", "une", ""),
-    "this": ("ce", "cette", "ces"),
-    "some": ("", "", "des"),
-    "any": ("de", "de", "de"),
-    "my": ("mon", "ma", "mes"),
-    "his": ("son", "sa", "ses"),
-    "her": ("son", "sa", "ses"),
-    "our": ("notre", "notre", "nos"),
-    "your": ("votre", "votre", "vos"),
-    "their": ("leur", "leur", "leurs"),
-}
-POSSESSIVES = ("my", "his", "her", "our", "your", "their")
 
 _BEFORE_VOWEL = {w: w[:-1] + "'" for w in ("je", "me", "le", "la", "ne", "de", "que")} | {
     "ma": "mon",

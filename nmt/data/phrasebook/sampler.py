@@ -9,7 +9,6 @@ from typing import Literal, TypeVar
 from nmt.data.phrasebook.grammar import (
     FUTURE,
     PAST,
-    POSSESSIVES,
     PRESENT,
     Agreement,
     Nominal,
@@ -36,6 +35,7 @@ from nmt.data.phrasebook.words import (
     MEN,
     NOUNS,
     POSITIONS,
+    POSSESSIVES,
     PREPOSITIONS,
     STATES,
     TIMES,

@@ -168,6 +168,20 @@ SURE = {
 }
 """Units with sure links other than (last English word, first French word)."""
 
+DETERMINERS = {
+    "the": ("le", "la", "les"),
+    "a": ("un", "une", ""),
+    "this": ("ce", "cette", "ces"),
+    "some": ("", "", "des"),
+    "any": ("de", "de", "de"),
+    "my": ("mon", "ma", "mes"),
+    "his": ("son", "sa", "ses"),
+    "her": ("son", "sa", "ses"),
+    "our": ("notre", "notre", "nos"),
+    "your": ("votre", "votre", "vos"),
+    "their": ("leur", "leur", "leurs"),
+}
+POSSESSIVES = ("my", "his", "her", "our", "your", "their")
 TIMES = {
     "present": (("every day", "tous les jours"), ("today", "aujourd'hui"), ("now", "maintenant")),
     "past": (
