@@ -22,23 +22,26 @@ class PairScore(NamedTuple):
     token_log_probs: list[float]  # of each token, then of EOS
 
 
-def score_pairs(translator: Translator, pairs: Iterable[tuple[str, str]]) -> Iterator[PairScore]:
+def score_pairs(
+    translator: Translator, pairs: Iterable[tuple[str, str]], *, name: str = "the source"
+) -> Iterator[PairScore]:
     """log p(tgt | src) of each pair, in order; the same figures that search reports for its own output.
 
-    Raises UserError for a pair with an empty source, of which a model has nothing to say.
+    Raises UserError for a pair with an empty source, of which a model has nothing to say; `name` is where the sources
+    are from.
     """
     iterator, done = iter(pairs), 0
     while window := list(itertools.islice(iterator, WINDOW)):
-        yield from _score_window(translator, window, done)
+        yield from _score_window(translator, window, done, name)
         done += len(window)
 
 
-def _score_window(translator: Translator, pairs: Sequence[tuple[str, str]], done: int) -> list[PairScore]:
+def _score_window(translator: Translator, pairs: Sequence[tuple[str, str]], done: int, name: str) -> list[PairScore]:
     src, tgt = translator.tokenizers
     encoded = [(src.encode(a), tgt.encode(b)) for a, b in pairs]
     for n, (a, _) in enumerate(encoded, start=done + 1):
         if not a:
-            raise UserError(f"line {n}: the source is empty, so there is nothing to score its translation by")
+            raise UserError(f"{name}, line {n}: empty, so there is nothing to score its translation by")
     lengths = (np.array([len(pair[side]) for pair in encoded], dtype=np.int64) for side in (0, 1))
     scores: dict[int, PairScore] = {}
     for rows in plan_evaluation(*lengths, max_tokens=translator.search.max_tokens):

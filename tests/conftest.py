@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,3 +24,28 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the shared corpora are not here ({folder}); NMT_SHARED_DATA may name another place")
     return folder
+
+
+class Command:
+    """Runs `nmt ARGUMENTS` in this process, as the console entry does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        self.monkeypatch, self.capfd = monkeypatch, capfd
+
+    def __call__(self, *arguments: object, code: int = 0, stdin: bytes | None = None) -> tuple[str, str]:
+        """What it wrote to standard output and standard error. It must end with `code`; `stdin` is what it reads."""
+        from nmt.cli.main import run
+
+        self.monkeypatch.setattr(sys, "argv", ["nmt", *map(str, arguments)])
+        if stdin is not None:
+            self.monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as caught:
+            run()
+        out, err = self.capfd.readouterr()
+        assert (caught.value.code or 0) == code, err
+        return out, err
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capfd)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 import torch
 
 from nmt.config import (
     AdditiveConfig,
+    Config,
     DotConfig,
     EmbeddingConfig,
     GeneralConfig,
@@ -16,10 +18,14 @@ from nmt.config import (
     RnnDecoderConfig,
     RnnEncoderConfig,
     ScaledDotConfig,
+    SearchConfig,
+    WordsConfig,
 )
 from nmt.data.batch import Batch, collate
 from nmt.models.build import build_model
 from nmt.models.seq2seq import Seq2Seq
+from nmt.rundir import MODEL, RunDir, distinct_tensors, save_tensors
+from nmt.text.tokenizer import WordTokenizer
 
 SRC_SIZE, TGT_SIZE = 19, 19
 
@@ -73,3 +79,19 @@ def sentences(count: int, seed: int = 1, shortest: int = 1, longest: int = 7, si
 def batch(count: int = 5, seed: int = 1) -> Batch:
     """Pairs of different lengths, so that both sides have padding."""
     return collate(sentences(count, seed), sentences(count, seed + 100))
+
+
+WORDS = [f"w{n}" for n in range(SRC_SIZE - 4)]
+"""The vocabulary, on both sides, of the runs that `write_run` makes."""
+
+
+def write_run(path: Path, name: str, *, seed: int = 1, search: SearchConfig | None = None) -> RunDir:
+    """A run directory with the model `build(name, seed)`, as training would have left it."""
+    words = WordsConfig(joint=ZOO[name].embedding.tie == "all")
+    config = Config(tokenizer=words, model=ZOO[name], search=search or SearchConfig())
+    tokenizer = WordTokenizer(WORDS, words)
+    run = RunDir.create(path, config, (tokenizer, tokenizer))
+    (run.checkpoints / "step-00000001").mkdir()
+    save_tensors(run.checkpoints / "step-00000001" / MODEL, distinct_tensors(build(name, seed)))
+    run.point("best", "step-00000001")
+    return run

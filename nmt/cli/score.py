@@ -36,7 +36,8 @@ def score(
     translator = load(run, checkpoint, device, beam=None, overrides=[])
     pieces = translator.tokenizers[1]
     with open_output(output, overwrite=force) as stream:
-        for pair, scores in zip(pairs, score_pairs(translator, ((p.src, p.tgt) for p in pairs)), strict=True):
+        results = score_pairs(translator, ((p.src, p.tgt) for p in pairs), name=str(src))
+        for pair, scores in zip(pairs, results, strict=True):
             if not details:
                 stream.write(f"{scores.log_prob:.6f}\n")
                 continue

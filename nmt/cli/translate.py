@@ -129,7 +129,8 @@ def _progress(lines: _Lines, inputs: list[Path]) -> Iterator[bytes]:
 
     from nmt.text.lines import count_lines
 
-    total = sum(map(count_lines, inputs)) if inputs else None
+    # A pipe, like standard input, can be read only once.
+    total = sum(map(count_lines, inputs)) if inputs and all(path.is_file() for path in inputs) else None
     yield from track(lines, "translating", total=total, console=Console(stderr=True), transient=True)
 
 
@@ -159,8 +160,8 @@ def _references(inputs: list[Path], reference: Path | None) -> list[str] | None:
         return None
     from nmt.text.lines import count_lines, read_lines
 
-    if not inputs:
-        raise UserError("--reference needs input files to compare line by line, not standard input")
+    if not inputs or not all(path.is_file() for path in inputs):
+        raise UserError("--reference needs input files to compare line by line, not standard input or a pipe")
     references = list(read_lines(reference))
     lines = sum(map(count_lines, inputs))
     if lines != len(references):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 
 from nmt.data.batch import PAD
 
 
 class TokenEmbedding(nn.Module):
-    """Ids -> vectors, with dropout. The table may be shared between modules."""
+    """Ids -> vectors, with dropout. The table may be shared between modules.
+
+    Vectors are scaled by sqrt(D) (Vaswani et al. 2017, section 3.4), so that a table that serves as an output layer,
+    too, and starts small for its sake, is heard as an input: of unit variance, not lost in the first recurrent layer.
+    """
 
     def __init__(self, table: nn.Embedding, dropout: float) -> None:
         super().__init__()
@@ -21,7 +27,7 @@ class TokenEmbedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """[...] -> [...,D]"""
-        return self.dropout(self.table(ids))
+        return self.dropout(self.table(ids) * math.sqrt(self.width))
 
 
 def embedding_table(size: int, width: int) -> nn.Embedding:

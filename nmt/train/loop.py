@@ -94,6 +94,7 @@ def train(
                 report = {"epoch": round(state.pairs / len(prepared.train), 4), **window.report(), "lr": lr}
                 reporter.write(state.step, {**report, "tokens": state.tokens, "seconds": round(state.seconds, 1)})
             if state.step % settings.validate_every == 0 or state.step == settings.steps:
+                console.note("translating the development set")
                 state.window = window.save()  # before the weights are judged: raises if they have diverged
                 validation = validate(model, prepared, config, device=device, precision=settings.precision)
                 improved = _remember(state, validation, settings)

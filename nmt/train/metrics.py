@@ -135,6 +135,11 @@ class Console:
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
 
+    def note(self, text: str) -> None:
+        """What the bar says beside itself, until something else is said there."""
+        if self._bar is not None:
+            self._bar.update(self._task, note=text)
+
     def write(self, step: int, values: Values) -> None:
         """A report of training: on the bar, or as a line."""
         note = (
@@ -143,7 +148,7 @@ class Console:
             else ""
         )
         if self._bar is not None and note:
-            self._bar.update(self._task, note=note)
+            self.note(note)
         elif note:
             self.say(f"step {step}  epoch {float(values['epoch']):.2f}  {note}  lr {float(values['lr']):.2e}")
 

@@ -1,0 +1,53 @@
+#!/bin/sh
+# The demo: a generated English-French phrasebook, a recurrent model with attention, pictures of what it looks at.
+# From the project's root: `make demo`, or: sh recipes/phrasebook/run.sh [OUT] [--option-of-nmt-train ...]
+set -eu
+nmt=${NMT:-nmt}
+out=${1:-runs/phrasebook}
+[ $# -eq 0 ] || shift
+text=$out-text
+
+say() { printf '\n== %s\n' "$*"; }
+
+say "The text: 20,000 generated pairs, with gold word alignment, in $text"
+"$nmt" fetch phrasebook -o "$text" --overwrite >/dev/null
+
+say "Training; the bar says how far, and dev is translated now and then"
+"$nmt" train recipes/phrasebook/rnn.yaml -o "$out" --force \
+    --src "$text/train.en" --tgt "$text/train.fr" --dev-src "$text/dev.en" --dev-tgt "$text/dev.fr" "$@"
+
+for split in test names long; do
+    "$nmt" translate "$out" "$text/$split.en" -o "$out/$split.fr" --force
+done
+
+say "Test: 1,000 sentences of the same grammar, none of them seen in training"
+"$nmt" evaluate --hyp "$out/test.fr" --ref "$text/test.fr" --metric bleu --metric chrf
+
+say "Names: 300 sentences with a name never seen in training"
+"$nmt" evaluate --hyp "$out/names.fr" --ref "$text/names.fr" --metric bleu --metric chrf
+for line in 1 2; do
+    for part in "source $text/names.en" "output $out/names.fr" "reference $text/names.fr"; do
+        printf '  %-10s %s\n' "${part%% *}" "$(sed -n "${line}p" "${part#* }")"
+    done
+done
+echo "Why they fail: to a model of words, a name it has never seen is <unk>, in and out. It has no way to write it,"
+echo "and the words around it are guessed. Pieces of words (tokenizer.kind: sentencepiece) can spell it."
+
+say "Long: 300 sentences of 25 to 45 words; in training none had more than 20"
+"$nmt" evaluate --hyp "$out/long.fr" --ref "$text/long.fr" --metric bleu --metric chrf
+
+say "Alignment: the most attended source word of each target word, against the gold links of the test set"
+"$nmt" align "$out" "$text/test.en" "$text/test.fr" -o "$out/test.talp" --force
+"$nmt" aer "$out/test.talp" "$text/test.talp"
+
+say "Pictures: which source word each target word came from (gold links outlined)"
+"$nmt" plot "$out" "$text/showcase.en" "$text/showcase.fr" --gold "$text/showcase.talp" -o "$out/plots" --force |
+    paste - "$text/showcase.en"
+
+say "Next"
+cat <<EOF
+  echo "we will sell the red car" | $nmt translate $out
+  $nmt plot $out --text "she gave me the big potato" -o $out/mine
+  sh recipes/phrasebook/run.sh runs/dot --set 'model.decoder.attention={kind: dot}'    another scorer
+  $nmt train --src YOUR.en --tgt YOUR.de -o runs/mine                                  your own text
+EOF

@@ -1,0 +1,49 @@
+"""Law: a compiled model computes what the plain one does, losses and gradients.
+
+What PyTorch cannot compile (its own recurrent layers, for one) may break the graph; nothing may raise.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from zoo import ZOO, batch, build
+
+# PyTorch's compiler looks at deprecated parts of PyTorch while it traces, and warns of itself.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+QUICK = ("lstm", "aot_eager")
+"""What `make test` compiles. Tracing takes seconds, above all where a target is read step by step."""
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    """Nothing compiled is left over from another test, or to one."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def losses_and_gradients(model, forward, pairs):
+    losses = forward(pairs, 0.1)
+    return losses, torch.autograd.grad(losses.objective.sum(), list(model.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [
+        pytest.param(name, backend, marks=[] if (name, backend) == QUICK else pytest.mark.slow)
+        for backend in ("aot_eager", "inductor")
+        for name in ZOO
+    ],
+)
+def test_compile_equals_eager(name, backend):
+    model = build(name)
+    compiled = torch.compile(model, backend=backend)
+    for pairs in (batch(), batch(3, seed=7)):  # another shape: now it may compile with free dimensions
+        losses, gradients = losses_and_gradients(model, model, pairs)
+        compiled_losses, compiled_gradients = losses_and_gradients(model, compiled, pairs)
+        torch.testing.assert_close(compiled_losses.nll, losses.nll, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(compiled_losses.objective, losses.objective, atol=1e-5, rtol=1e-5)
+        for found, expected in zip(compiled_gradients, gradients, strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
