@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from oracles import TablePredictor, exhaustive
@@ -27,7 +29,7 @@ def both(name, device):
 
 def clear(scores):
     """Whether no two neighbours are so near that they may trade places."""
-    return all(a - b > MARGIN for a, b in zip(scores, scores[1:], strict=False))
+    return all(a - b > MARGIN for a, b in pairwise(scores))
 
 
 @each_model
