@@ -21,8 +21,9 @@ PAGES = sorted(
 )
 SCRIPTS = sorted(ROOT.glob("recipes/**/*.sh"))
 SMALL = (
-    *("train.steps=20", "train.validate_every=10", "train.average.count=2", "tokenizer.size=300"),
-    *("model.embedding.width=16", "model.encoder.width=16", "model.decoder.width=16"),
+    *("train.steps=20", "train.validate_every=20", "train.average=null", "train.precision=float32"),
+    *("tokenizer.size=300", "data.max_tokens=512", "model.embedding.width=16", "model.encoder.width=16"),
+    *("model.decoder.width=16", "model.decoder.attention.width=16"),
 )
 """Makes training a matter of a second."""
 

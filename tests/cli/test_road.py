@@ -205,13 +205,14 @@ def test_a_run_needs_nothing_but_itself(command, here: Path, tmp_path: Path, mon
 
 def test_prepared_subwords_train_too(command, here: Path, tmp_path: Path) -> None:
     """SentencePiece, a corpus prepared ahead, and text that training has never seen."""
-    pieces = ["--set", "tokenizer.kind=sentencepiece", "--set", "tokenizer.size=400"]
-    texts = ["--src", "train.en", "--tgt", "train.fr"]
-    _, said = command("prepare", "tiny.yaml", *texts, *pieces, "-o", tmp_path / "corpus")
-    assert "held out 1 of 60 pairs" in said
-    said = "".join(command("train", "tiny.yaml", *pieces, "--data", tmp_path / "corpus", "-o", tmp_path / "run"))
-    assert "training: " not in said.replace("training run", "")  # nothing is prepared again
-    assert "done: 80 steps" in said
+    pieces = ["--set", "tokenizer.kind=sentencepiece", "--set", "tokenizer.size=1000"]
+    _, said = command("prepare", "tiny.yaml", *TEXTS, *pieces, "-o", tmp_path / "corpus")
+    assert "training: 60 pairs\n" in said
+    longer = ["--set", "train.steps=160", "--set", "train.validate_every=80"]  # a sentence has more pieces than words
+    texts = ["--data", tmp_path / "corpus"]
+    _, said = command("train", "tiny.yaml", *pieces, *texts, *longer, "-o", tmp_path / "run")
+    assert "training: " not in said  # nothing is prepared again
+    assert "done: 160 steps" in said
     out, err = command("translate", tmp_path / "run", stdin="he hit me with a pie\n\nSchrödinger 猫 🐈\n".encode())
     assert err == ""
     assert lines_of(out)[:2] == ["il m' a entarté", ""]

@@ -14,6 +14,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 QUICK = ("lstm", "eager")
 """What `make test` compiles. Tracing takes seconds, above all where a target is read step by step."""
+SLOW = [*((name, "aot_eager") for name in ZOO), ("lstm-deep-feeding", "inductor"), ("gru", "inductor")]
+"""aot_eager traces what inductor does, both ways; inductor, which then calls a C++ compiler, takes up to minutes."""
 
 
 @pytest.fixture(autouse=True)
@@ -29,14 +31,7 @@ def losses_and_gradients(model, forward, pairs):
     return losses, torch.autograd.grad(losses.objective.sum(), list(model.parameters()))
 
 
-@pytest.mark.parametrize(
-    ("name", "backend"),
-    [
-        pytest.param(name, backend, marks=[] if (name, backend) == QUICK else pytest.mark.slow)
-        for backend in ("eager", "aot_eager", "inductor")
-        for name in ZOO
-    ],
-)
+@pytest.mark.parametrize(("name", "backend"), [QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)])
 def test_compile_equals_eager(name, backend):
     model = build(name)
     compiled = torch.compile(model, backend=backend)
