@@ -197,7 +197,10 @@ class InverseSqrtSchedule(Settings):
 
 
 class NoamSchedule(Settings):
-    """optimizer.lr * width**-0.5 * min(step**-0.5, step * warmup**-1.5) (Vaswani et al. 2017, equation 3)."""
+    """optimizer.lr * width**-0.5 * min(step**-0.5, step * warmup**-1.5) (Vaswani et al. 2017, equation 3).
+
+    There optimizer.lr is 1.0; with the default of 0.001 nothing would be learned.
+    """
 
     kind: Literal["noam"] = "noam"
     warmup: PositiveInt = 4000

@@ -54,6 +54,10 @@ def written_aside(target: Path) -> Iterator[Path]:
             os.rename(target, old)
         os.rename(draft, target)
         _fsync(target.parent)
+    except BaseException:
+        if old.exists() and not target.exists():
+            os.rename(old, target)
+        raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -98,7 +98,7 @@ class Translator:
             if len(ids) > self.search.max_source:
                 limit = self.search.max_source
                 translations[n] = Translation([], f"{len(ids):,} tokens, more than search.max_source: {limit:,}")
-            elif ids:
+            elif ids and text.strip():
                 todo[n] = ids
         numbers = list(todo)
         lengths = np.array([len(ids) for ids in todo.values()], dtype=np.int64)
@@ -107,7 +107,8 @@ class Translator:
             batch = [numbers[row] for row in rows]
             for n, hypotheses in zip(batch, self.hypotheses([todo[n] for n in batch]), strict=True):
                 candidates = [Candidate(tgt.decode(h.tokens), h) for h in hypotheses[:nbest]]
-                translations[n] = Translation(candidates, None)
+                problem = None if candidates else "the model gives no finite score"
+                translations[n] = Translation(candidates, problem)
         return translations
 
     def hypotheses(self, src: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nmt.cli.main import CONTEXT
+
 if TYPE_CHECKING:
     from nmt.bench import Speed
 
 bench = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    context_settings=CONTEXT,
     help="Measure the speed of training and translating on this machine, with random text.\n\n"
     "Let nothing else run meanwhile; figures of different hours differ by a third.",
 )
@@ -26,7 +29,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
 
 
-@bench.command("train")
+@bench.command("train", context_settings=CONTEXT)
 def train(
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -51,7 +54,7 @@ def train(
     _show(speed, as_json)
 
 
-@bench.command("decode")
+@bench.command("decode", context_settings=CONTEXT)
 def decode(
     config: ConfigFile = None,
     overrides: Overrides = None,

@@ -190,6 +190,9 @@ def _train(
     outcome = train_loop(run, prepared, device=place, console=console, resume=resume, init_from=init_from)
     if outcome.signal is not None:
         raise typer.Exit(128 + outcome.signal)
+    if outcome.score is None:
+        console.say(f"{run.path} has not been validated yet: go on with more steps, --set train.steps=N")
+        return
     name = shlex.quote(str(run.path))
     console.say(
         f"best: {outcome.best} (dev {run.config.train.metric} {outcome.score:.3f})\nNext:\n"

@@ -32,7 +32,7 @@ class TokenEmbedding(nn.Module):
 
 def embedding_table(size: int, width: int) -> nn.Embedding:
     """A table of `size` vectors, normal with standard deviation width**-0.5, so that as an output layer it starts
-    with logits of about unit size; padding is 0 and stays so."""
+    with logits of about unit size; padding starts as 0."""
     table = nn.Embedding(size, width, padding_idx=PAD)
     nn.init.normal_(table.weight, std=width**-0.5)
     with_padding = table.weight.data

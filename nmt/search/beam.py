@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmt.data.batch import BOS, EOS, PAD
+from nmt.data.batch import BOS, EOS
 from nmt.models.interface import Predictor
 from nmt.search.hypothesis import Hypothesis, Trellis
 
@@ -29,8 +29,8 @@ def beam_search(
     score = log_prob / length ** alpha, EOS counted. Call it without gradients.
     """
     total, device = predictor.sentences, predictor.device
-    limits = limits.to(device)
     steps = int(limits.max())
+    limits = limits.to(device)
     trellis = Trellis()
     pool = Pool.empty(total, beam, device)
     sentences = torch.arange(total, device=device)  # [B] which of all sentences each row still searched is
@@ -75,18 +75,12 @@ def candidates(log_probs: Tensor, live: Tensor, *, at_limit: Tensor) -> tuple[Te
     end = log_probs[:, :, EOS].clone()
     log_probs.masked_fill_(at_limit[:, None, None], -torch.inf)
     log_probs[:, :, EOS] = end
-    log_probs[:, :, [PAD, BOS]] = -torch.inf
+    log_probs[:, :, :EOS] = -torch.inf  # PAD and BOS
     # The best 2K of a sentence are among the best 2K of each of its rows: two small selections instead of a large one.
     width = min(2 * beam, log_probs.shape[-1])
     best, tokens = log_probs.topk(width, dim=-1)  # [B,K,width]
-    scores = (live[:, :, None] + best).flatten(1)
-    tokens = tokens.flatten(1)
-    if scores.shape[1] < 2 * beam:  # a vocabulary smaller than that
-        missing = 2 * beam - scores.shape[1]
-        scores = torch.nn.functional.pad(scores, (0, missing), value=-torch.inf)
-        tokens = torch.nn.functional.pad(tokens, (0, missing), value=PAD)
-    scores, order = scores.topk(2 * beam, dim=1)
-    return scores, (order // width).clamp(max=beam - 1), tokens.gather(1, order)
+    scores, order = (live[:, :, None] + best).flatten(1).topk(2 * beam, dim=1)
+    return scores, order // width, tokens.flatten(1).gather(1, order)
 
 
 def scattered(total: int, sentences: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:

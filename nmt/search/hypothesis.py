@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -41,9 +42,13 @@ class Trellis:
         sentences = np.arange(len(beam))[:, None]
         tokens = np.zeros((*beam.shape, len(self.tokens)), dtype=np.int64)
         log_probs = np.zeros(tokens.shape, dtype=np.float32)
+        # One copy from the device for all steps.
+        written, parents, cumulative = (
+            torch.stack(part).cpu().numpy() for part in (self.tokens, self.parents, self.log_probs)
+        )
         for step in reversed(range(len(self.tokens))):
             alive = last_step >= step
-            tokens[:, :, step] = self.tokens[step].cpu().numpy()[sentences, beam]
-            log_probs[:, :, step] = self.log_probs[step].cpu().numpy()[sentences, beam]
-            beam = np.where(alive, self.parents[step].cpu().numpy()[sentences, beam], beam)
+            tokens[:, :, step] = written[step][sentences, beam]
+            log_probs[:, :, step] = cumulative[step][sentences, beam]
+            beam = np.where(alive, parents[step][sentences, beam], beam)
         return tokens, log_probs

@@ -99,11 +99,12 @@ def train(
                 validation = validate(model, prepared, config, device=device, precision=settings.precision)
                 improved = _remember(state, validation, settings)
                 state.seconds = time.monotonic() - started
+                # Reported first: should the checkpoint not come about, resuming cuts the report off again.
+                _report_validation(reporter, state, validation, improved=improved)
                 name = save_checkpoint(run, model, optimizer, state)
                 if improved:
                     run.point("best", name)
                 remove_others(run, [c.name for c in state.checkpoints])
-                _report_validation(reporter, state, validation, improved=improved)
                 window.restart_clock()
 
         if signals.caught is not None and (not state.checkpoints or state.checkpoints[-1].step < state.step):

@@ -59,8 +59,8 @@ def train_step(
 def _clip(parameters: list[nn.Parameter], largest: float) -> Tensor:
     """Scales the gradients down to norm `largest` (0 = leave them); returns the norm they had."""
     if largest:
-        return nn.utils.clip_grad_norm_(parameters, largest, foreach=True)
-    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
+        return nn.utils.clip_grad_norm_(parameters, largest)
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 def _seed(seed: int, index: int) -> int:

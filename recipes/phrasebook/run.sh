@@ -30,8 +30,9 @@ for line in 1 2; do
         printf '  %-10s %s\n' "${part%% *}" "$(sed -n "${line}p" "${part#* }")"
     done
 done
-echo "Why they fail: to a model of words, a name it has never seen is <unk>, in and out. It has no way to write it,"
-echo "and the words around it are guessed. Pieces of words (tokenizer.kind: sentencepiece) can spell it."
+echo "Why they fail: a model of words reads a name it has never seen as <unk>, whatever it is, and cannot write it:"
+echo "the vocabulary has no such word, so a name it knows takes its place. Pieces of words (tokenizer.kind:"
+echo "sentencepiece) can spell it; the attention is on the right word all the same."
 
 say "Long: 300 sentences of 25 to 45 words; in training none had more than 20"
 "$nmt" evaluate --hyp "$out/long.fr" --ref "$text/long.fr" --metric bleu --metric chrf
