@@ -5,8 +5,8 @@ Shapes: B sentences still searched, K beams, N = B*K rows, V columns of the pred
 Each step: log-probabilities -> cumulative scores -> the best 2K of K*V per sentence -> EOS counts only where it ranks
 among the first K -> the finished pool keeps the K best by normalised score -> the best K others live on. So beam 1 is
 greedy search, and a beam as wide as the whole tree is exhaustive search. A sentence stops when K hypotheses have
-finished, when nothing lives, or at its length limit, where EOS is the only choice: every hypothesis ends in EOS and
-its score is a true log-probability.
+finished and the best live prefix, at its present length, does not beat the best of them; when nothing lives; or at its
+length limit, where EOS is the only choice: every hypothesis ends in EOS and its score is a true log-probability.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def beam_search(
         parents, tokens = parents.gather(1, order), chosen.gather(1, order)
         trellis.add(*scattered(total, sentences, tokens, parents, live))
 
-        searched = ~((pool.count[sentences] >= beam) | (live[:, 0] == -torch.inf))  # [B]
+        hopeless = live[:, 0] / (step + 1) ** length_penalty <= pool.scores[sentences, 0]  # at its present length
+        searched = ~((pool.count[sentences] >= beam) & hopeless | (live[:, 0] == -torch.inf))  # [B]
         remaining = int(searched.sum())  # the one host synchronisation of a step
         if remaining == 0:
             break

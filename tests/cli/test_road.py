@@ -36,7 +36,7 @@ train:
   samples: 1
   precision: float32
   average: null
-search: {beam: 1}
+search: {beam: 2}
 """
 TEXTS = ["--src", "train.en", "--tgt", "train.fr", "--dev-src", "train.en", "--dev-tgt", "train.fr"]
 

@@ -121,3 +121,16 @@ def test_hypotheses_are_distinct_sorted_and_within_limits(name):
         for h in hypotheses:
             assert len(h.tokens) + 1 <= limit
             assert not {PAD, BOS, EOS} & set(h.tokens)
+
+
+@pytest.mark.parametrize("beam", [2, 3, 5])
+def test_unlikely_ends_do_not_stop_a_likely_sentence(beam):
+    """A model that is sure of each next token, with EOS second at every step: K ends that nobody wants are finished
+    long before the sentence is."""
+    length, size = 12, 9
+    logits = torch.full((1, length + 1, size, size), -10.0)
+    logits[..., EOS] = -4.0
+    logits[:, torch.arange(length), :, 4 + torch.arange(length) % 5] = 2.0
+    logits[:, length, :, EOS] = 2.0
+    best = search(TablePredictor(torch.log_softmax(logits, dim=-1)), beam, [length + 1])[0][0]
+    assert best.tokens == [4 + n % 5 for n in range(length)]
