@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nmt.config import CharactersConfig, SentencePieceConfig, TokenizerConfig, WordsConfig
 from nmt.errors import UserError
+from nmt.files import json_text
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 """Ids of the special tokens, the same in every vocabulary."""
@@ -123,7 +124,8 @@ class SentencePieceTokenizer:
     def save(self, folder: Path, side: str) -> None:
         stem = JOINT if self.settings.joint else side
         (folder / f"{stem}.model").write_bytes(self._model)
-        _write_json(folder / f"{stem}.json", {"settings": self.settings.model_dump()})
+        content = {"settings": self.settings.model_dump()}
+        (folder / f"{stem}.json").write_text(json_text(content), "utf-8", newline="\n")
 
     def _normalise(self, line: str) -> str:
         # nmt_nfkc is a rule inside the model, and so is whatever an existing model brings with it.
@@ -182,7 +184,7 @@ class _ListTokenizer(ABC):
     def save(self, folder: Path, side: str) -> None:
         stem = JOINT if self.settings.joint else side
         content = {"settings": self.settings.model_dump(), "tokens": self._tokens[len(SPECIALS) :]}
-        _write_json(folder / f"{stem}.json", content)
+        (folder / f"{stem}.json").write_text(json_text(content), "utf-8", newline="\n")
 
 
 class WordTokenizer(_ListTokenizer):
@@ -289,7 +291,3 @@ def _load(folder: Path, stem: str) -> Tokenizer:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         raise UserError(f"{path}: not a tokenizer saved by nmt: {error}") from error
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", "utf-8", newline="\n")
