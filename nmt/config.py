@@ -160,8 +160,35 @@ class VocabHeadConfig(Settings):
     kind: Literal["vocab"] = "vocab"
 
 
-EncoderConfig = RnnEncoderConfig
-DecoderConfig = RnnDecoderConfig
+class TransformerEncoderConfig(Settings):
+    """Self-attention and a feed-forward network, `layers` times (Vaswani et al. 2017)."""
+
+    kind: Literal["transformer"] = "transformer"
+    layers: PositiveInt = 3
+    width: PositiveInt = Field(256, description="must be that of the embedding")
+    heads: PositiveInt = Field(4, description="must divide the width")
+    feed_forward: PositiveInt = Field(1024, description="width inside the feed-forward network")
+    norm: Literal["pre", "post"] = Field(
+        "pre", description="layer norm before each part (easier to train) or after it (as in the paper)"
+    )
+    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    max_positions: PositiveInt = Field(1024, description="learned positions: those beyond share the last one's vector")
+    attention_dropout: Rate = Field(0.1, description="on attention weights")
+    activation_dropout: Rate = Field(0.1, description="inside the feed-forward network")
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"{self.heads} heads cannot share a width of {self.width}: it must be a multiple of heads")
+        return self
+
+
+class TransformerDecoderConfig(TransformerEncoderConfig):
+    """Causal self-attention, attention to the source, and a feed-forward network, `layers` times."""
+
+
+EncoderConfig = Annotated[RnnEncoderConfig | TransformerEncoderConfig, Field(discriminator="kind")]
+DecoderConfig = Annotated[RnnDecoderConfig | TransformerDecoderConfig, Field(discriminator="kind")]
 HeadConfig = VocabHeadConfig
 
 
@@ -170,7 +197,19 @@ class ModelConfig(Settings):
     encoder: EncoderConfig = RnnEncoderConfig()
     decoder: DecoderConfig = RnnDecoderConfig()
     head: HeadConfig = VocabHeadConfig()
-    dropout: Rate = Field(0.3, description="on embeddings, between recurrent layers and on the attentional state")
+    dropout: Rate = Field(
+        0.3, description="on embeddings; between recurrent layers, on the attentional state; on each residual branch"
+    )
+
+    @model_validator(mode="after")
+    def _residuals_fit(self) -> Self:
+        for side, part in (("encoder", self.encoder), ("decoder", self.decoder)):
+            if part.kind == "transformer" and part.width != self.embedding.width:
+                raise ValueError(
+                    f"a transformer adds to its embeddings, so {side}.width and embedding.width must be equal, "
+                    f"not {part.width} and {self.embedding.width}"
+                )
+        return self
 
 
 class AdamConfig(Settings):
@@ -268,19 +307,32 @@ class SearchConfig(Settings):
     )
 
 
+class AlignConfig(Settings):
+    """Which attention `nmt align` and `nmt plot` ask, unless told otherwise; by default the model's own choice."""
+
+    attention: str | None = Field(None, description="its name, like decoder.2.cross: layers count from 1")
+    heads: tuple[PositiveInt, ...] | None = Field(None, description="heads to average, counted from 1; all by default")
+    read: Literal["output", "input"] | None = Field(
+        None, description="ask the step that writes a word, or the next one, which reads it"
+    )
+
+
 class Config(Settings):
     data: DataConfig = DataConfig()
     tokenizer: TokenizerConfig = SentencePieceConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     search: SearchConfig = SearchConfig()
+    align: AlignConfig = AlignConfig()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         if self.model.embedding.tie == "all" and not self.tokenizer.joint:
             raise ValueError("model.embedding.tie: all shares one embedding, so it needs tokenizer.joint: true")
         decoder = self.model.decoder
-        if decoder.attention.kind in ("dot", "scaled_dot") and decoder.width != self.model.encoder.width:
+        if decoder.kind == "rnn" and (
+            decoder.attention.kind in ("dot", "scaled_dot") and decoder.width != self.model.encoder.width
+        ):
             raise ValueError(
                 f"{decoder.attention.kind} attention compares vectors of one width: model.encoder.width is "
                 f"{self.model.encoder.width}, model.decoder.width {decoder.width}; make them equal or use `general`"

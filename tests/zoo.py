@@ -19,6 +19,8 @@ from nmt.config import (
     RnnEncoderConfig,
     ScaledDotConfig,
     SearchConfig,
+    TransformerDecoderConfig,
+    TransformerEncoderConfig,
     WordsConfig,
 )
 from nmt.data.batch import Batch, collate
@@ -45,6 +47,18 @@ def rnn(cell="lstm", layers=1, feeding=False, attention=None, tie="decoder"):
     )
 
 
+SIZES = {"layers": 2, "width": 16, "heads": 2, "feed_forward": 24}
+
+
+def transformer(tie="decoder", encoder=None, decoder=None, **settings):
+    return ModelConfig(
+        embedding=EmbeddingConfig(width=16, tie=tie),
+        encoder=encoder or TransformerEncoderConfig(**SIZES, **settings),
+        decoder=decoder or TransformerDecoderConfig(**SIZES, **settings),
+        dropout=0.1,
+    )
+
+
 ZOO: dict[str, ModelConfig] = {
     "lstm": rnn(),
     "lstm-feeding": rnn(feeding=True, tie="none"),
@@ -55,6 +69,10 @@ ZOO: dict[str, ModelConfig] = {
     "dot": rnn(attention=DotConfig()),
     "scaled-dot": rnn(attention=ScaledDotConfig(), feeding=True),
     "general": rnn(attention=GeneralConfig()),
+    "transformer": transformer(),
+    "transformer-post": transformer(tie="all", norm="post", positions="learned", max_positions=32),
+    "transformer-to-lstm": transformer(decoder=rnn(feeding=True).decoder),
+    "gru-to-transformer": transformer(tie="none", encoder=rnn(cell="gru").encoder),
 }
 
 each_model = pytest.mark.parametrize("name", ZOO)

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar, assert_never
+
 from torch import nn
 
-from nmt.config import ModelConfig
+from nmt.config import (
+    DecoderConfig,
+    EncoderConfig,
+    ModelConfig,
+    RnnDecoderConfig,
+    RnnEncoderConfig,
+    TransformerDecoderConfig,
+    TransformerEncoderConfig,
+)
 from nmt.models.heads import VocabHead
+from nmt.models.interface import Decoder, Encoder
 from nmt.models.layers import TokenEmbedding, embedding_table
 from nmt.models.rnn import RnnDecoder, RnnEncoder
 from nmt.models.seq2seq import Seq2Seq
+from nmt.models.transformer import TransformerDecoder, TransformerEncoder
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def build_model(config: ModelConfig, src_size: int, tgt_size: int) -> Seq2Seq:
@@ -16,11 +30,40 @@ def build_model(config: ModelConfig, src_size: int, tgt_size: int) -> Seq2Seq:
     tie, width = config.embedding.tie, config.embedding.width
     tgt_table = embedding_table(tgt_size, width)
     src_table = tgt_table if tie == "all" else embedding_table(src_size, width)
-    encoder = RnnEncoder(config.encoder, TokenEmbedding(src_table, config.dropout), config.dropout)
+    encoder = build_encoder(config.encoder, TokenEmbedding(src_table, config.dropout), config.dropout)
     tgt_embedding = TokenEmbedding(tgt_table, config.dropout)
-    decoder = RnnDecoder(config.decoder, tgt_embedding, config.encoder.width, config.dropout)
+    decoder = build_decoder(config.decoder, tgt_embedding, config.encoder.width, config.dropout)
     head = VocabHead(config.decoder.width, tgt_size, None if tie == "none" else tgt_table)
     return Seq2Seq(encoder, decoder, head)
+
+
+def build_encoder(config: EncoderConfig, embedding: TokenEmbedding, dropout: float) -> Encoder:
+    match config:
+        case RnnEncoderConfig():
+            return RnnEncoder(config, embedding, dropout)
+        case TransformerEncoderConfig():
+            return initialised(TransformerEncoder(config, embedding, dropout))
+        case _:
+            assert_never(config)
+
+
+def build_decoder(config: DecoderConfig, embedding: TokenEmbedding, memory_width: int, dropout: float) -> Decoder[Any]:
+    match config:
+        case RnnDecoderConfig():
+            return RnnDecoder(config, embedding, memory_width, dropout)
+        case TransformerDecoderConfig():
+            return initialised(TransformerDecoder(config, embedding, memory_width, dropout))
+        case _:
+            assert_never(config)
+
+
+def initialised(module: ModuleT) -> ModuleT:
+    """Glorot's uniform weights in all linear layers (Glorot and Bengio 2010), biases 0, as transformers want it."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            nn.init.zeros_(part.bias)
+    return module
 
 
 def census(model: Seq2Seq) -> dict[str, int]:

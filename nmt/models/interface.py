@@ -9,7 +9,7 @@ E extra copyable ids of this batch. Masks are boolean, True = real token. Ids ar
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Generic, Literal, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -72,10 +72,20 @@ class Probe(Protocol):
     """The one door for looking at attention, or changing it. Costs nothing when absent."""
 
     def __call__(self, name: str, weights: Tensor, values: Tensor) -> Tensor:
-        """Sees `weights` [B,H,Q,S] of the attention called `name` ("decoder.cross") and the `values` [B,S,D] that
-        they weigh; returns the weights to use. A stepwise decoder calls it once per target position, in order, Q = 1.
+        """Sees `weights` [B,H,Q,S] of the attention called `name` and the `values` [B,S,D] that they weigh; returns
+        the weights to use. A stepwise decoder calls it once per target position, in order, Q = 1.
+
+        Names: "decoder.cross" of a decoder with one attention; "encoder.1.self", "decoder.1.self" (S is then T) and
+        "decoder.1.cross" of one with layers, which count from 1.
         """
         ...
+
+
+class Alignment(NamedTuple):
+    """Which attention says best where a target word came from, if nobody chooses another."""
+
+    name: str  # as a probe hears it
+    read: Literal["output", "input"]  # ask the step that writes a word, or the next one, which reads it
 
 
 class TokenLosses(NamedTuple):
@@ -94,6 +104,8 @@ class Encoder(nn.Module, ABC):
 
 class Decoder(nn.Module, ABC, Generic[StateT]):
     """Writes the target: a known one at once (`decode`), or one token at a time (`step`). The two must agree."""
+
+    alignment: Alignment
 
     @abstractmethod
     def prepare(self, memory: Memory) -> tuple[Tensor, ...]:

@@ -27,7 +27,11 @@ class TokenEmbedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """[...] -> [...,D]"""
-        return self.dropout(self.table(ids) * math.sqrt(self.width))
+        return self.dropout(self.lookup(ids))
+
+    def lookup(self, ids: Tensor) -> Tensor:
+        """[...] -> [...,D] without dropout, for who adds something first."""
+        return self.table(ids) * math.sqrt(self.width)
 
 
 def embedding_table(size: int, width: int) -> nn.Embedding:

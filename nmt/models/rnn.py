@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nmt.config import RnnDecoderConfig, RnnEncoderConfig
 from nmt.data.batch import Padded
 from nmt.models.attention import Attention, build_scorer
-from nmt.models.interface import Decoder, Encoder, Features, Memory, Probe, Source
+from nmt.models.interface import Alignment, Decoder, Encoder, Features, Memory, Probe, Source
 from nmt.models.layers import TokenEmbedding
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
@@ -84,6 +84,8 @@ class RnnDecoder(Decoder[RnnState]):
     and one attention for all positions; with it, `decode` folds `step`'s own code over the positions.
     """
 
+    alignment = Alignment("decoder.cross", "output")
+
     def __init__(self, config: RnnDecoderConfig, embedding: TokenEmbedding, memory_width: int, dropout: float) -> None:
         super().__init__()
         self.embedding = embedding
@@ -98,7 +100,7 @@ class RnnDecoder(Decoder[RnnState]):
             dropout=dropout if config.layers > 1 else 0.0,
         )
         scorer = build_scorer(config.attention, config.width, memory_width)
-        self.attention = Attention(scorer, "decoder.cross")
+        self.attention = Attention(scorer, self.alignment.name)
         self.combine = nn.Linear(memory_width + config.width, config.width)
         self.dropout = nn.Dropout(dropout)
 

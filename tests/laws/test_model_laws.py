@@ -129,7 +129,7 @@ def test_causal(name):
 def test_weights_sum_to_one_and_padding_gets_none(name):
     model, pairs, recorder = build(name), batch(), Recorder()
     model.attend(pairs, recorder)
-    weights = torch.cat(recorder.seen["decoder.cross"], dim=2)  # [B,H,T,S]
+    weights = torch.cat(recorder.seen[model.decoder.alignment.name], dim=2)  # [B,H,T,S]
     assert weights.shape[2:] == (pairs.tgt.ids.shape[1] - 1, pairs.src.ids.shape[1])
     torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:3]), atol=1e-6, rtol=0)
     assert (weights.masked_select(~pairs.src.mask[:, None, None]) == 0).all()
@@ -140,7 +140,7 @@ def test_weights_sum_to_one_and_padding_gets_none(name):
 def test_padding_embeddings_get_no_gradient(name):
     model, pairs = build(name), batch()
     embedded = []
-    model.encoder.embedding.register_forward_hook(lambda _m, _i, output: embedded.append(output))
+    model.encoder.embedding.table.register_forward_hook(lambda _m, _i, output: embedded.append(output))
     losses = model(pairs)
     (gradient,) = torch.autograd.grad(losses.nll.sum(), embedded[:1])
     assert (gradient[~pairs.src.mask] == 0).all()
@@ -149,10 +149,11 @@ def test_padding_embeddings_get_no_gradient(name):
 
 @each_model
 def test_a_probe_sees_and_changes(name):
-    """Handing the weights back changes nothing; handing others back changes what is said."""
+    """Handing the weights back changes nothing, whichever kernels ran without; handing others back changes what is
+    said."""
     model, pairs = build(name), batch()
     plain = forced(model, pairs)
-    torch.testing.assert_close(forced(model, pairs, Recorder()), plain, atol=0, rtol=0)
+    torch.testing.assert_close(forced(model, pairs, Recorder()), plain, **TOLERANCE)
 
     def first_word_only(_name, weights, _values):
         return torch.zeros_like(weights).index_fill(-1, torch.tensor([0]), 1.0)

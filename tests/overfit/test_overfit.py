@@ -12,16 +12,17 @@ TASKS = {"copy": list, "reverse": lambda s: s[::-1], "sort": sorted}
 PAIRS = 24
 
 
+ROOM = {"width": 64, "feed_forward": 128, "attention_dropout": 0.0, "activation_dropout": 0.0}
+
+
 def widened(config):
     """The zoo member with room to learn: the zoo is sized for laws, not for memory."""
-    return config.model_copy(
-        update={
-            "embedding": config.embedding.model_copy(update={"width": 32}),
-            "encoder": config.encoder.model_copy(update={"width": 64}),
-            "decoder": config.decoder.model_copy(update={"width": 64}),
-            "dropout": 0.0,
-        }
-    )
+
+    def roomy(part):
+        return part.model_copy(update={key: value for key, value in ROOM.items() if key in type(part).model_fields})
+
+    parts = {"embedding": roomy(config.embedding), "encoder": roomy(config.encoder), "decoder": roomy(config.decoder)}
+    return config.model_copy(update={**parts, "dropout": 0.0})
 
 
 @each_model
