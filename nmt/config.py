@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -311,10 +311,21 @@ class AlignConfig(Settings):
     """Which attention `nmt align` and `nmt plot` ask, unless told otherwise; by default the model's own choice."""
 
     attention: str | None = Field(None, description="its name, like decoder.2.cross: layers count from 1")
-    heads: tuple[PositiveInt, ...] | None = Field(None, description="heads to average, counted from 1; all by default")
+    heads: Annotated[tuple[PositiveInt, ...], Strict(False)] | None = Field(  # not strict: YAML has lists, no tuples
+        None, description="list of heads to average, counted from 1; all by default"
+    )
     read: Literal["output", "input"] | None = Field(
         None, description="ask the step that writes a word, or the next one, which reads it"
     )
+
+    @field_validator("heads")
+    @classmethod
+    def _each_head_once(cls, heads: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if heads == ():
+            raise ValueError("no head is named; null means all")
+        if heads is not None and len(set(heads)) < len(heads):
+            raise ValueError(f"a head is there twice: {', '.join(map(str, heads))}")
+        return heads
 
 
 class Config(Settings):

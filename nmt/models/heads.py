@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nmt.data.batch import PAD
 from nmt.models.interface import Features, Head, Source, TokenLosses
 
-CHUNK = 1 << 22
+CHUNK = 1 << 20
 """Logits that exist at a time, a compromise: matrix products want many rows, the passes over them a warm cache."""
 
 

@@ -4,9 +4,29 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from nmt.data.batch import PAD
+
+
+class Dropout(nn.Dropout):
+    """Zeroes each number with probability p and scales the others by 1 / (1 - p) (Srivastava et al. 2014).
+
+    On a CPU PyTorch draws a number for each element, which takes longer than the matrix product beside it. Here one
+    draw of 64 bits serves four elements, 16 bits each, so p is rounded to a multiple of 2^-16.
+    """
+
+    def forward(self, states: Tensor) -> Tensor:
+        if not self.training or self.p == 0.0:
+            return states
+        if states.device.type != "cpu":
+            return super().forward(states)
+        draws = torch.empty(-(-states.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        bits = draws.view(torch.int16)[: states.numel()].view(states.shape)  # uniform on -2^15 .. 2^15 - 1
+        dropped = round(self.p * 2**16)
+        kept = (bits >= dropped - 2**15).to(states.dtype).mul_(2**16 / (2**16 - dropped))
+        return states * kept
 
 
 class TokenEmbedding(nn.Module):
@@ -19,7 +39,7 @@ class TokenEmbedding(nn.Module):
     def __init__(self, table: nn.Embedding, dropout: float) -> None:
         super().__init__()
         self.table = table
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     @property
     def width(self) -> int:

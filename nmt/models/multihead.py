@@ -1,6 +1,6 @@
 """Attention with many heads (Vaswani et al. 2017, section 3.2): to the sequence itself, and to another.
 
-Without a probe the fused kernels of PyTorch do the work and weights never exist; with one, the same is written out.
+The fused kernels of PyTorch do the work, and weights never exist, unless a probe wants them or products are faster.
 Shapes: see the legend in `interface.py`; Dh = D/H features of a head, L positions of a sequence.
 """
 
@@ -10,9 +10,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
 from nmt.models.interface import Probe
+from nmt.models.layers import Dropout
 
 
 def split(states: Tensor, heads: int) -> Tensor:
@@ -30,7 +31,8 @@ class MultiHead(nn.Module):
 
     def __init__(self, width: int, heads: int, rate: float, name: str) -> None:
         super().__init__()
-        self.heads, self.rate, self.name = heads, rate, name
+        self.heads, self.name = heads, name
+        self.dropout = Dropout(rate)
         self.output = nn.Linear(width, width)
 
     def attend(
@@ -46,9 +48,10 @@ class MultiHead(nn.Module):
         """[B,Q,D], [B,S,D], [B,S,D] -> [B,Q,D]. `mask` [B,S]: which positions may be looked at; `causal`: position q
         may look at those up to q."""
         q, k, v = (split(states, self.heads) for states in (query, keys, values))  # [B,H,.,Dh]
-        rate = self.rate if self.training else 0.0
         allowed = None if mask is None else mask[:, None, None]  # [B,1,1,S]
-        if probe is None:
+        rate = self.dropout.p if self.training else 0.0
+        # On a CPU the fused kernel knows no dropout and takes up to three times as long as products in bfloat16.
+        if probe is None and (q.device.type != "cpu" or (rate == 0.0 and q.dtype == torch.float32)):
             mixed = scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=rate, is_causal=causal)
             return self.output(merge(mixed))
         scores = (q @ k.transpose(2, 3)).float() / math.sqrt(q.shape[-1])  # [B,H,Q,S]
@@ -56,7 +59,9 @@ class MultiHead(nn.Module):
             allowed = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()
         if allowed is not None:
             scores = scores.masked_fill(~allowed, -torch.inf)
-        weights = probe(self.name, dropout(torch.softmax(scores, dim=-1), rate, rate > 0), values)
+        weights = self.dropout(torch.softmax(scores, dim=-1))
+        if probe is not None:
+            weights = probe(self.name, weights, values)
         return self.output(merge(weights.to(v.dtype) @ v))
 
 

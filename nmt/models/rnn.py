@@ -14,7 +14,7 @@ from nmt.config import RnnDecoderConfig, RnnEncoderConfig
 from nmt.data.batch import Padded
 from nmt.models.attention import Attention, build_scorer
 from nmt.models.interface import Alignment, Decoder, Encoder, Features, Memory, Probe, Source
-from nmt.models.layers import TokenEmbedding
+from nmt.models.layers import Dropout, TokenEmbedding
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -40,7 +40,7 @@ class RnnEncoder(Encoder):
         inputs = [embedding.width] + [width] * (config.layers - 1)
         self.forwards = nn.ModuleList(cell(size, width // 2, batch_first=True) for size in inputs)
         self.backwards = nn.ModuleList(cell(size, width // 2, batch_first=True) for size in inputs)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.width = width
 
     def forward(self, src: Padded, probe: Probe | None = None) -> Memory:
@@ -102,7 +102,7 @@ class RnnDecoder(Decoder[RnnState]):
         scorer = build_scorer(config.attention, config.width, memory_width)
         self.attention = Attention(scorer, self.alignment.name)
         self.combine = nn.Linear(memory_width + config.width, config.width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def prepare(self, memory: Memory) -> tuple[Tensor, ...]:
         return (self.attention.keys(memory),)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nmt.config import TransformerDecoderConfig, TransformerEncoderConfig
 from nmt.data.batch import Padded
 from nmt.models.interface import Alignment, Decoder, Encoder, Features, Memory, Probe, Source
-from nmt.models.layers import TokenEmbedding
+from nmt.models.layers import Dropout, TokenEmbedding
 from nmt.models.multihead import CrossAttention, SelfAttention
 from nmt.models.positions import Positions, build_positions
 
@@ -29,7 +29,7 @@ class Residual(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.first = norm == "pre"
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, part: Callable[[Tensor], Tensor]) -> Tensor:
         if self.first:
@@ -43,7 +43,7 @@ class Placed(nn.Module):
     def __init__(self, positions: Positions, dropout: float) -> None:
         super().__init__()
         self.positions = positions
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, embedded: Tensor, positions: Tensor) -> Tensor:
         """[B,Q,D], [Q] -> [B,Q,D]"""
@@ -57,7 +57,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.inner = nn.Linear(width, inner)
         self.outer = nn.Linear(inner, width)
-        self.dropout = nn.Dropout(rate)
+        self.dropout = Dropout(rate)
 
     def forward(self, states: Tensor) -> Tensor:
         return self.outer(self.dropout(torch.relu(self.inner(states))))
