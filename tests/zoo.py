@@ -70,7 +70,7 @@ ZOO: dict[str, ModelConfig] = {
     "scaled-dot": rnn(attention=ScaledDotConfig(), feeding=True),
     "general": rnn(attention=GeneralConfig()),
     "transformer": transformer(),
-    "transformer-post": transformer(tie="all", norm="post", positions="learned", max_positions=32),
+    "transformer-post": transformer(tie="all", norm="post", positions="learned"),
     "transformer-to-lstm": transformer(decoder=rnn(feeding=True).decoder),
     "gru-to-transformer": transformer(tie="none", encoder=rnn(cell="gru").encoder),
 }

@@ -52,7 +52,8 @@ class State(Protocol):
     """
 
     def reorder(self, rows: Tensor) -> Self:
-        """The state whose row n is row `rows[n]` of this one."""
+        """The state whose row n is row `rows[n]` of this one. Rows stay with their sentence, and sentences in their
+        order; some may be dropped, with all their rows."""
         ...
 
 
@@ -148,7 +149,7 @@ class Predictor(Protocol):
     def start(self, beams: int, steps: int) -> State: ...
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """Reads one token per row, `tokens` [N]; returns log-probabilities [N,V+E] of the next."""
+        """Reads one token per row, `tokens` [N]; returns log-probabilities [N,V+E] of the next, for search to keep."""
         ...
 
     def select(self, sentences: Tensor) -> Predictor: ...

@@ -16,16 +16,6 @@ from nmt.models.interface import Probe
 from nmt.models.layers import Dropout
 
 
-def split(states: Tensor, heads: int) -> Tensor:
-    """[B,L,D] -> [B,H,L,Dh]"""
-    return states.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def merge(states: Tensor) -> Tensor:
-    """[B,H,L,Dh] -> [B,L,D]"""
-    return states.transpose(1, 2).flatten(2)
-
-
 class MultiHead(nn.Module):
     """softmax(Q K' / sqrt(Dh)) V in each head (equation 1): what self- and cross-attention have in common."""
 
@@ -35,34 +25,38 @@ class MultiHead(nn.Module):
         self.dropout = Dropout(rate)
         self.output = nn.Linear(width, width)
 
+    def split(self, states: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """[B,L,parts*D] -> parts times [B,H,L,Dh]"""
+        return states.unflatten(-1, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
     def attend(
         self,
         query: Tensor,
         keys: Tensor,
         values: Tensor,
         *,
-        mask: Tensor | None = None,
+        allowed: Tensor | None = None,
         causal: bool = False,
         probe: Probe | None = None,
     ) -> Tensor:
-        """[B,Q,D], [B,S,D], [B,S,D] -> [B,Q,D]. `mask` [B,S]: which positions may be looked at; `causal`: position q
-        may look at those up to q."""
-        q, k, v = (split(states, self.heads) for states in (query, keys, values))  # [B,H,.,Dh]
-        allowed = None if mask is None else mask[:, None, None]  # [B,1,1,S]
+        """[B,H,Q,Dh], [B,H,S,Dh], [B,H,S,Dh] -> [B,Q,D]. What may be looked at: where `allowed` (broadcast to
+        [B,H,Q,S]) says so, or, if `causal`, by position q those up to q."""
         rate = self.dropout.p if self.training else 0.0
         # On a CPU the fused kernel knows no dropout and takes up to three times as long as products in bfloat16.
-        if probe is None and (q.device.type != "cpu" or (rate == 0.0 and q.dtype == torch.float32)):
-            mixed = scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=rate, is_causal=causal)
-            return self.output(merge(mixed))
-        scores = (q @ k.transpose(2, 3)).float() / math.sqrt(q.shape[-1])  # [B,H,Q,S]
+        if probe is None and (query.device.type != "cpu" or (rate == 0.0 and query.dtype == torch.float32)):
+            mixed = scaled_dot_product_attention(
+                query, keys, values, attn_mask=allowed, dropout_p=rate, is_causal=causal
+            )
+            return self.output(mixed.transpose(1, 2).flatten(2))
+        scores = (query @ keys.transpose(2, 3)).float() / math.sqrt(query.shape[-1])  # [B,H,Q,S]
         if causal:
             allowed = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()
         if allowed is not None:
             scores = scores.masked_fill(~allowed, -torch.inf)
         weights = self.dropout(torch.softmax(scores, dim=-1))
         if probe is not None:
-            weights = probe(self.name, weights, values)
-        return self.output(merge(weights.to(v.dtype) @ v))
+            weights = probe(self.name, weights, values.transpose(1, 2).flatten(2))
+        return self.output((weights.to(values.dtype) @ values).transpose(1, 2).flatten(2))
 
 
 class SelfAttention(MultiHead):
@@ -75,16 +69,19 @@ class SelfAttention(MultiHead):
     def forward(
         self, states: Tensor, *, mask: Tensor | None = None, causal: bool = False, probe: Probe | None = None
     ) -> Tensor:
-        """[B,L,D] -> [B,L,D]"""
-        query, keys, values = self.qkv(states).chunk(3, dim=-1)
-        return self.attend(query, keys, values, mask=mask, causal=causal, probe=probe)
+        """[B,L,D] -> [B,L,D]; `mask` [B,L] says which positions are real."""
+        query, keys, values = self.split(self.qkv(states), 3)
+        allowed = None if mask is None else mask[:, None, None]
+        return self.attend(query, keys, values, allowed=allowed, causal=causal, probe=probe)
 
-    def step(self, states: Tensor, cache: Tensor) -> Tensor:
-        """One position, [N,1,D] -> [N,1,D]. `cache` [N,P,2,D] has the keys and values of the P - 1 positions before
-        it; its own are written into the last place."""
-        query, keys, values = self.qkv(states).chunk(3, dim=-1)
-        cache[:, -1, 0], cache[:, -1, 1] = keys[:, 0], values[:, 0]
-        return self.attend(query, cache[:, :, 0], cache[:, :, 1])
+    def step(self, states: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None) -> Tensor:
+        """The next position of K beams, [B,K,D] -> [B,K,D].
+
+        `keys` and `values` [B,H,P*K,Dh] are those of all beams at all positions; the last K places are free and are
+        written here. `allowed` [B,1,K,P*K] says which of them are a beam's own past (None: all are)."""
+        beams = states.shape[1]
+        query, keys[:, :, -beams:], values[:, :, -beams:] = self.split(self.qkv(states), 3)
+        return self.attend(query, keys, values, allowed=allowed)
 
 
 class CrossAttention(MultiHead):
@@ -95,7 +92,15 @@ class CrossAttention(MultiHead):
         self.query = nn.Linear(width, width)
         self.kv = nn.Linear(memory_width, 2 * width)
 
-    def forward(self, states: Tensor, kv: Tensor, mask: Tensor | None, probe: Probe | None = None) -> Tensor:
-        """[B,Q,D], [B,S,2D] -> [B,Q,D]"""
-        keys, values = kv.chunk(2, dim=-1)
-        return self.attend(self.query(states), keys, values, mask=mask, probe=probe)
+    def keys(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """[B,S,D of the memory] -> keys and values [B,H,S,Dh]."""
+        keys, values = self.split(self.kv(memory), 2)
+        return keys.contiguous(), values.contiguous()
+
+    def forward(
+        self, states: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, probe: Probe | None = None
+    ) -> Tensor:
+        """[B,Q,D], [B,H,S,Dh], [B,H,S,Dh], [B,S] -> [B,Q,D]"""
+        (query,) = self.split(self.query(states), 1)
+        allowed = None if mask is None else mask[:, None, None]
+        return self.attend(query, keys, values, allowed=allowed, probe=probe)

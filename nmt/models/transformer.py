@@ -1,12 +1,13 @@
 """The transformer (Vaswani et al. 2017) as an encoder and a decoder.
 
-Shapes: see the legend in `interface.py`; L layers, P positions written so far.
+Shapes: see the legend in `interface.py`; L layers, P positions written, Dh = D/H features of a head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import itertools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from nmt.models.interface import Alignment, Decoder, Encoder, Features, Memory, 
 from nmt.models.layers import Dropout, TokenEmbedding
 from nmt.models.multihead import CrossAttention, SelfAttention
 from nmt.models.positions import Positions, build_positions
+
+LookBack = Callable[[Tensor], Tensor]
 
 
 class Residual(nn.Module):
@@ -110,28 +113,62 @@ class DecoderLayer(nn.Module):
     def forward(
         self,
         states: Tensor,
-        kv: Tensor,
+        keys: tuple[Tensor, Tensor],
         mask: Tensor | None,
         *,
-        look_back: Callable[[Tensor], Tensor],
+        look_back: LookBack,
         probe: Probe | None = None,
     ) -> Tensor:
-        """[B,Q,D]. `look_back` is the self-attention, which alone differs between a known target and one step."""
+        """[B,Q,D]. `look_back` is the self-attention, which alone differs between a known target and one step; `keys`
+        are those of the memory, and its values."""
         states = self.around_attention(states, look_back)
-        states = self.around_cross(states, lambda x: self.cross(x, kv, mask, probe))
+        states = self.around_cross(states, lambda x: self.cross(x, *keys, mask, probe))
         return self.around_feed_forward(states, self.feed_forward)
 
 
 class KVCache(NamedTuple):
-    """Keys and values of all layers for the positions written so far, in storage made once for all steps."""
+    """Keys and values of all layers, of all beams at all positions, in storage made once for all steps.
 
-    storage: Tensor  # [N,L,steps,2,D]
-    length: int  # P
+    Nothing moves when beams change places: each beam has a list of which beam of its sentence wrote each position of
+    its past, and attends to those only. That costs scores of K times as many positions, which are small beside the
+    projections, and saves a copy of the whole cache at every step.
+    """
+
+    keys: Tensor  # [B,L,H,steps*K,Dh]
+    values: Tensor  # [B,L,H,steps*K,Dh]
+    writers: Tensor  # [B,K,P] the beams that wrote the P positions of each beam's past
+
+    @property
+    def position(self) -> int:
+        """P, the next position to be written."""
+        return self.writers.shape[2]
 
     def reorder(self, rows: Tensor) -> KVCache:
-        storage = self.storage[: len(rows)]
-        storage[:, :, : self.length] = self.storage[:, :, : self.length].index_select(0, rows)
-        return KVCache(storage, self.length)
+        sentences, beams, _ = self.writers.shape
+        keys, values = self.keys, self.values
+        if len(rows) < sentences * beams:
+            kept = rows[::beams] // beams
+            keys, values = keys.index_select(0, kept), values.index_select(0, kept)
+        return KVCache(keys, values, self.writers.flatten(0, 1).index_select(0, rows).unflatten(0, (-1, beams)))
+
+    def next(self) -> KVCache:
+        """The same with room for a position that each beam writes for itself."""
+        sentences, beams, _ = self.writers.shape
+        own = torch.arange(beams, device=self.writers.device)[:, None].expand(sentences, -1, 1)
+        return self._replace(writers=torch.cat([self.writers, own], dim=2))
+
+    def layer(self, number: int) -> tuple[Tensor, Tensor]:
+        """[B,H,P*K,Dh] each: what a layer attends to."""
+        used = self.position * self.writers.shape[1]
+        return self.keys[:, number, :, :used], self.values[:, number, :, :used]
+
+    def allowed(self) -> Tensor | None:
+        """[B,1,K,P*K] which of them are a beam's own past; None when there is one beam."""
+        beams = self.writers.shape[1]
+        if beams == 1:
+            return None
+        own = self.writers[:, :, :, None] == torch.arange(beams, device=self.writers.device)  # [B,K,P,K]
+        return own.flatten(2)[:, None]
 
 
 class TransformerDecoder(Decoder[KVCache]):
@@ -144,33 +181,37 @@ class TransformerDecoder(Decoder[KVCache]):
         self.embedding = embedding
         self.width = config.width
         self.place = Placed(build_positions(config), dropout)
-        self.layers = nn.ModuleList(DecoderLayer(config, n, memory_width, dropout) for n in range(1, config.layers + 1))
+        layers = nn.ModuleList(DecoderLayer(config, n, memory_width, dropout) for n in range(1, config.layers + 1))
+        self.layers = cast("Sequence[DecoderLayer]", layers)
         self.norm = nn.LayerNorm(config.width) if config.norm == "pre" else nn.Identity()
         self.alignment = Alignment(f"decoder.{(config.layers + 1) // 2}.cross", "input")
 
     def prepare(self, memory: Memory) -> tuple[Tensor, ...]:
-        return tuple(layer.cross.kv(memory.states) for layer in self.layers)  # L times [B,S,2D]
+        return tuple(part for layer in self.layers for part in layer.cross.keys(memory.states))  # 2L times [B,H,S,Dh]
 
     def start(self, source: Source, rows: int, steps: int) -> KVCache:
-        return KVCache(source.keys[0].new_empty(rows, len(self.layers), steps, 2, self.width), 0)
+        sentences, heads, _, width = source.keys[0].shape
+        beams = rows // sentences
+        keys, values = (
+            source.keys[0].new_empty(sentences, len(self.layers), heads, steps * beams, width) for _ in range(2)
+        )
+        nothing = torch.empty(sentences, beams, 0, dtype=torch.int64, device=keys.device)
+        return KVCache(keys, values, nothing)
 
     def step(self, tokens: Tensor, state: KVCache, source: Source) -> tuple[Features, KVCache]:
-        sentences, length = len(source.memory.states), state.length + 1
+        here = torch.full((1,), state.position, device=tokens.device)  # where all beams stand
+        state = state.next()
+        allowed = state.allowed()
 
-        def look_back(layer: DecoderLayer, cache: Tensor) -> Callable[[Tensor], Tensor]:
-            def rows(states: Tensor) -> Tensor:  # [B,K,D]: each beam has a past of its own
-                return layer.attention.step(states.reshape(-1, 1, self.width), cache).view_as(states)
+        def look_back(number: int, layer: DecoderLayer) -> LookBack:
+            keys, values = state.layer(number)
+            return lambda states: layer.attention.step(states, keys, values, allowed)
 
-            return rows
-
-        caches = [state.storage[:, n, :length] for n in range(len(self.layers))]  # [N,P,2,D]
-        past = [look_back(layer, cache) for layer, cache in zip(self.layers, caches, strict=True)]
-        here = torch.full((1,), state.length, device=tokens.device)  # where all beams stand
-        features = self._read(tokens.view(sentences, -1), here, source, past, None)
-        return features, state._replace(length=length)
+        tokens = tokens.view(len(source.memory.states), -1)  # [B,K]
+        return self._read(tokens, here, source, list(itertools.starmap(look_back, enumerate(self.layers)))), state
 
     def decode(self, tgt_in: Tensor, source: Source, probe: Probe | None = None) -> Features:
-        def look_back(layer: DecoderLayer) -> Callable[[Tensor], Tensor]:
+        def look_back(layer: DecoderLayer) -> LookBack:
             return lambda states: layer.attention(states, causal=True, probe=probe)
 
         positions = torch.arange(tgt_in.shape[1], device=tgt_in.device)
@@ -181,12 +222,13 @@ class TransformerDecoder(Decoder[KVCache]):
         tokens: Tensor,
         positions: Tensor,
         source: Source,
-        look_back: list[Callable[[Tensor], Tensor]],
-        probe: Probe | None,
+        look_back: list[LookBack],
+        probe: Probe | None = None,
     ) -> Features:
         """tokens [B,Q] at `positions` [Q], or [1] for all."""
         embedded = self.embedding.lookup(tokens)  # [B,Q,D]
         states = self.place(embedded, positions)
-        for layer, kv, past in zip(self.layers, source.keys, look_back, strict=True):
-            states = layer(states, kv, source.memory.mask, look_back=past, probe=probe)
+        keys = zip(source.keys[::2], source.keys[1::2], strict=True)
+        for layer, pair, past in zip(self.layers, keys, look_back, strict=True):
+            states = layer(states, pair, source.memory.mask, look_back=past, probe=probe)
         return Features(self.norm(states), None, embedded, None)

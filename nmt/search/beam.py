@@ -72,16 +72,18 @@ def candidates(log_probs: Tensor, live: Tensor, *, at_limit: Tensor) -> tuple[Te
     """[N,V] and live scores [B,K] -> the best 2K continuations per sentence, best first: cumulative scores, the beam
     each continues, the token it adds, [B,2K] each. Sentences `at_limit` [B] may only end."""
     sentences, beam = live.shape
-    log_probs = log_probs.view(sentences, beam, -1).clone()  # [B,K,V]
-    end = log_probs[:, :, EOS].clone()
-    log_probs.masked_fill_(at_limit[:, None, None], -torch.inf)
-    log_probs[:, :, EOS] = end
+    log_probs = log_probs.view(sentences, beam, -1)  # [B,K,V]
+    ending = live + log_probs[:, :, EOS]  # [B,K]
     log_probs[:, :, :EOS] = -torch.inf  # PAD and BOS
     # The best 2K of a sentence are among the best 2K of each of its rows: two small selections instead of a large one.
     width = min(2 * beam, log_probs.shape[-1])
     best, tokens = log_probs.topk(width, dim=-1)  # [B,K,width]
     scores, order = (live[:, :, None] + best).flatten(1).topk(2 * beam, dim=1)
-    return scores, order // width, tokens.flatten(1).gather(1, order)
+    parents, tokens = order // width, tokens.flatten(1).gather(1, order)
+    # At the limit the K ends are the only candidates; the other K places are void.
+    last, beams = at_limit[:, None], torch.arange(beam, device=live.device).repeat(2)
+    scores = torch.where(last, torch.cat([ending, torch.full_like(ending, -torch.inf)], dim=1), scores)
+    return scores, torch.where(last, beams, parents), tokens.masked_fill(last, EOS)
 
 
 def scattered(total: int, sentences: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:

@@ -181,7 +181,7 @@ def check_like(found, expected):
             ]
 
 
-@pytest.mark.parametrize("name", ["lstm-deep-feeding", "gru"])
+@pytest.mark.parametrize("name", ["lstm-deep-feeding", "gru", "transformer"])
 def test_translator(name, device, tmp_path):
     run = write_run(tmp_path / "run", name)
     expected = list(Translator.load(run.path, device="cpu").translate(LINES, nbest=5))

@@ -71,7 +71,7 @@ def test_dropout_is_drawn_from_the_seed_alone(name, device):
     assert not torch.allclose(drawn(1), drawn(2), atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru-feeding"])
+@pytest.mark.parametrize("name", ["lstm", "gru-feeding", "transformer"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_training_step_waits_for_nothing_but_its_batches(name, precision, device, synchronisations):
     """They come from memory that is not pinned: four copies each."""

@@ -27,7 +27,7 @@ WORDS = [f"w{n}" for n in range(15)]
 
 
 def create(path, name="lstm", **changes):
-    joint = name == "lstm-deep-feeding"
+    joint = ZOO[name].embedding.tie == "all"
     config = Config(tokenizer=WordsConfig(joint=joint), model=ZOO[name])
     tokenizer = WordTokenizer(WORDS, config.tokenizer)
     return RunDir.create(path, config, (tokenizer, tokenizer), **changes)
