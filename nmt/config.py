@@ -337,6 +337,18 @@ class Config(Settings):
     align: AlignConfig = AlignConfig()
 
     @model_validator(mode="after")
+    def _positions_are_learned(self) -> Self:
+        for side, part in (("encoder", self.model.encoder), ("decoder", self.model.decoder)):
+            if part.kind != "transformer" or part.positions != "learned":
+                continue
+            if part.max_positions <= self.data.max_length:
+                raise ValueError(
+                    f"model.{side}.max_positions is {part.max_positions}, but data.max_length lets "
+                    f"{self.data.max_length} tokens and an end through: raise the one or lower the other"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         if self.model.embedding.tie == "all" and not self.tokenizer.joint:
             raise ValueError("model.embedding.tie: all shares one embedding, so it needs tokenizer.joint: true")

@@ -261,6 +261,7 @@ EXPECTED = {
     "finite_number": "a finite number",
     "string_type": "text",
     "bool_type": "true or false",
+    "tuple_type": "a list",
     "model_type": "a section of keys",
     "model_attributes_type": "a section of keys",
 }

@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmt.align.maps import AttentionMap, Weights, piece_map, to_words
-from nmt.data.batch import Batch, collate
+from nmt.align.maps import AttentionMap, Weights, piece_map, with_bos, with_eos, word_map
+from nmt.config import AlignConfig
+from nmt.data.batch import UNK, Batch, collate
 from nmt.data.plan import plan_evaluation
-from nmt.models.interface import Probe
+from nmt.errors import UserError
+from nmt.models.interface import Alignment, Probe
 from nmt.text.tokenizer import Segments, Tokenizer
 
 Level = Literal["words", "pieces"]
@@ -26,12 +28,37 @@ _WINDOW_PAIRS = 2000  # pairs sorted by length together ...
 _WINDOW_CELLS = 8_000_000  # ... unless their maps grow beyond this many weights (32 MB) before
 
 
+class _Aligned(Protocol):
+    @property
+    def alignment(self) -> Alignment: ...
+
+
 class Attends(Protocol):
     """What is asked of a model here (`nmt.models.seq2seq.Seq2Seq` is one)."""
 
     training: bool
 
+    @property
+    def decoder(self) -> _Aligned: ...
+
     def attend(self, batch: Batch, probe: Probe) -> None: ...
+
+
+class Reading(NamedTuple):
+    """Which of a model's weights are read, and for whom."""
+
+    name: str  # of the attention, as a probe hears it
+    heads: tuple[int, ...] | None  # to average, counted from 1; None: all of them
+    read: Read
+    """Which of the forced steps speaks for a target word (the decoder reads BOS y1 .. yJ and writes y1 .. yJ EOS):
+    "output", the step that writes it, or "input", the next one, which reads it. An encoder has no steps."""
+
+    @property
+    def within(self) -> Literal["src", "tgt"] | None:
+        """The side that looks at itself; None where the target looks at the source."""
+        if not self.name.endswith(".self"):
+            return None
+        return "src" if self.name.startswith("encoder.") else "tgt"
 
 
 class Recorder:
@@ -51,6 +78,48 @@ class Recorder:
         return {name: torch.cat(parts, dim=2) for name, parts in self._parts.items()}
 
 
+def attentions(model: Attends, device: torch.device) -> dict[str, int]:
+    """The model's attentions and the number of heads of each, in the order in which they are heard."""
+    recorder = Recorder()
+    with torch.inference_mode():
+        model.attend(collate([[UNK]], [[UNK]]).to(device), recorder)  # any token would do
+    return {name: weights.shape[1] for name, weights in recorder.weights().items()}
+
+
+def choose_reading(
+    model: Attends,
+    settings: AlignConfig,
+    *,
+    device: torch.device,
+    attention: str | None = None,
+    heads: tuple[int, ...] | None = None,
+    read: Read | None = None,
+) -> Reading:
+    """What `attention`, `heads` and `read` say, else the settings, else the model's own choice.
+
+    Heads and step in the settings were chosen for the attention there: when `attention` names another one, they are
+    not taken over. Self-attention is read at the input: then row and column of a word stand for the same thing.
+    Raises UserError that lists what there is, if the model has no such attention or head.
+    """
+    alignment = model.decoder.alignment
+    chosen = settings.attention or alignment.name
+    if attention is not None and attention != chosen:
+        settings, chosen = AlignConfig(), attention
+    own: Read = "input" if chosen.endswith(".self") else alignment.read
+    reading = Reading(chosen, heads or settings.heads, read or settings.read or own)
+    known = attentions(model, device)
+    if chosen not in known:
+        raise UserError(
+            f"the model has no attention called {chosen!r}", f"It has {', '.join(known)}; layers count from 1."
+        )
+    missing = [head for head in reading.heads or () if head > known[chosen]]
+    if missing:
+        raise UserError(
+            f"{chosen} has no head {missing[0]}: it has {known[chosen]}", "Heads count from 1; without any, all count."
+        )
+    return reading
+
+
 def attention_maps(
     model: Attends,
     tokenizers: tuple[Tokenizer, Tokenizer],
@@ -58,69 +127,96 @@ def attention_maps(
     *,
     device: torch.device,
     max_tokens: int,
+    reading: Reading | None = None,
     level: Level = "words",
-    read: Read = "output",
     keep_eos: bool = False,
-    name: str = "decoder.cross",
 ) -> Iterator[AttentionMap]:
     """Maps of (source line, target line) `pairs`, in their order, heads averaged. Streams: memory does not grow.
 
     model: in evaluation mode, on `device`. max_tokens: size of a batch, padding included, on the longer side.
-    read: which of the forced steps speaks for a word (the decoder reads BOS y1 .. yJ and writes y1 .. yJ EOS):
-      "output", the step that writes it, or "input", the next one, which reads it.
-    keep_eos: keep the source's EOS as a last column and, with "output", the target's as a last row.
-    name: of the attention. An empty line gives a map without rows, or without columns.
-    Raises ValueError if the model is in training mode or has no attention called `name`.
+    reading: which weights; by default the model's own choice, all heads.
+    keep_eos: keep the source's EOS as a last column and, with "output", the target's as a last row. Without, rows sum
+      to less than 1: what went to EOS is attention to no word, and stays missing.
+    Self-attention always keeps its special tokens, since a head that looks at no word looks there. The encoder has an
+    EOS on both axes. In the decoder columns are what was read, BOS y1 .. yJ, and rows are that too ("input"), or what
+    was written upon it, y1 .. yJ EOS ("output"); the rest of the row, the future, is 0.
+    An empty line gives a map without rows, or without columns; in self-attention without both.
+    Raises ValueError if the model is in training mode or has no such attention or head.
     """
     if model.training:
         raise ValueError("the model is in training mode: dropout would blur its attention; call eval() first")
+    if reading is None:
+        name, read = model.decoder.alignment
+        reading = Reading(name, None, read)
     src_tokenizer, tgt_tokenizer = tokenizers
     segmented = (_Pair(src_tokenizer.segment(src), tgt_tokenizer.segment(tgt)) for src, tgt in pairs)
-    for window in _windows(segmented):
+    named = piece_map if level == "pieces" else word_map
+    for window in _windows(segmented, reading):
         weights: list[Weights] = [np.empty((0, 0), np.float32)] * len(window)
         lengths = (np.array([len(part.ids) for part in side], np.int64) for side in zip(*window, strict=True))
         for rows in plan_evaluation(*lengths, max_tokens=max_tokens):
             batch = [window[row] for row in rows]
-            for row, found in zip(rows, _forced_weights(model, batch, device, name), strict=True):
+            for row, found in zip(rows, _forced_weights(model, batch, device, reading), strict=True):
                 weights[row] = found
         for pair, found in zip(window, weights, strict=True):
-            steps = found if read == "output" else found[1:]
-            pieces = piece_map(steps, pair.src, pair.tgt, keep_eos=keep_eos)
-            yield pieces if level == "pieces" else to_words(pieces, pair.src, pair.tgt)
+            yield named(*_axes(found, pair, reading, keep_eos))
 
 
 class _Pair(NamedTuple):
     src: Segments
     tgt: Segments
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Positions on either side, EOS (or BOS) included."""
-        return len(self.src.ids) + 1, len(self.tgt.ids) + 1
+    def shape(self, reading: Reading) -> tuple[int, int]:
+        """Rows and columns of the weights, EOS (or BOS) included."""
+        src, tgt = len(self.src.ids) + 1, len(self.tgt.ids) + 1
+        return (tgt, src) if reading.within is None else (src, src) if reading.within == "src" else (tgt, tgt)
 
 
-def _windows(pairs: Iterable[_Pair]) -> Iterator[list[_Pair]]:
+def _windows(pairs: Iterable[_Pair], reading: Reading) -> Iterator[list[_Pair]]:
     window: list[_Pair] = []
     cells = 0
     for pair in pairs:
-        src, tgt = pair.size
-        if window and (len(window) == _WINDOW_PAIRS or cells + src * tgt > _WINDOW_CELLS):
+        rows, columns = pair.shape(reading)
+        if window and (len(window) == _WINDOW_PAIRS or cells + rows * columns > _WINDOW_CELLS):
             yield window
             window, cells = [], 0
         window.append(pair)
-        cells += src * tgt
+        cells += rows * columns
     if window:
         yield window
 
 
-def _forced_weights(model: Attends, pairs: list[_Pair], device: torch.device, name: str) -> list[Weights]:
-    """Of each pair: [J+1,I+1], the mean over heads, a row per forced step, a column per source piece and EOS."""
+def _forced_weights(model: Attends, pairs: list[_Pair], device: torch.device, reading: Reading) -> list[Weights]:
+    """Of each pair, the mean over heads: a row per forced step (or source piece and EOS), a column per position."""
     batch = collate([pair.src.ids for pair in pairs], [pair.tgt.ids for pair in pairs]).to(device)
-    recorder = Recorder((name,))
+    recorder = Recorder((reading.name,))
     with torch.inference_mode():
         model.attend(batch, recorder)
     recorded = recorder.weights()
-    if name not in recorded:
-        raise ValueError(f"the model has no attention called {name!r}")
-    weights = recorded[name].mean(dim=1).cpu().numpy()  # [B,Q,S]
-    return [weights[row, :tgt, :src].copy() for row, (src, tgt) in enumerate(pair.size for pair in pairs)]
+    if reading.name not in recorded:
+        raise ValueError(f"the model has no attention called {reading.name!r}")
+    heads = recorded[reading.name]  # [B,H,Q,S]
+    if reading.heads is not None:
+        if not all(1 <= head <= heads.shape[1] for head in reading.heads):
+            raise ValueError(f"{reading.name} has {heads.shape[1]} heads, counted from 1: {reading.heads}")
+        heads = heads[:, [head - 1 for head in reading.heads]]
+    weights = heads.mean(dim=1).cpu().numpy()
+    shapes = (pair.shape(reading) for pair in pairs)
+    return [weights[row, :rows, :columns].copy() for row, (rows, columns) in enumerate(shapes)]
+
+
+def _axes(weights: Weights, pair: _Pair, reading: Reading, keep_eos: bool) -> tuple[Weights, Segments, Segments]:
+    """The weights to show, their columns and their rows."""
+    src, tgt = pair
+    if reading.within is not None:
+        side = src if reading.within == "src" else tgt
+        if not side.ids:
+            return weights[:0, :0], side, side
+        columns = with_eos(src) if reading.within == "src" else with_bos(tgt)
+        written = reading.within == "tgt" and reading.read == "output"
+        return weights, columns, with_eos(tgt) if written else columns
+    if reading.read == "input":
+        weights = weights[1:]  # what reads BOS reads no word
+    if not keep_eos:
+        return weights[: len(tgt.ids), : len(src.ids)], src, tgt
+    return weights, with_eos(src), with_eos(tgt) if reading.read == "output" else tgt

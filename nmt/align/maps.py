@@ -14,64 +14,59 @@ from numpy.typing import NDArray
 
 from nmt.errors import UserError
 from nmt.text.lines import read_lines
-from nmt.text.tokenizer import Segments
+from nmt.text.tokenizer import BOS, EOS, SPECIALS, Segments
 
 Weights = NDArray[np.float32]
 
-EOS_LABEL = "</s>"
-
 
 class AttentionMap(NamedTuple):
-    """The attention of one sentence pair. T = len(tgt), S = len(src); either may be 0."""
+    """The attention of one sentence pair. T = len(tgt), S = len(src); either may be 0.
 
-    src: list[str]  # words or pieces
-    tgt: list[str]
+    In a map of self-attention both are words of one side: `src` those that are looked at, `tgt` those that look.
+    """
+
+    src: list[str]  # words or pieces, the names of the columns
+    tgt: list[str]  # the names of the rows
     weights: Weights  # [T,S] float32: row t says how much target word t looked at each source word
 
 
-def piece_map(weights: Weights, src: Segments, tgt: Segments, *, keep_eos: bool) -> AttentionMap:
-    """Names the rows and columns of `weights`, [J or J+1, I+1] for J target and I source pieces and their EOS.
+def with_bos(line: Segments) -> Segments:
+    """The line with BOS before it, a word of its own."""
+    ids, pieces, words, word_of = line
+    return Segments([BOS, *ids], [SPECIALS[BOS], *pieces], [SPECIALS[BOS], *words], [0, *(n + 1 for n in word_of)])
 
-    Without `keep_eos` the EOS row and column are dropped. Rows that summed to 1 then sum to at most 1: what went to
-    the source's EOS is attention to no word, and stays missing.
-    """
-    rows, columns = weights.shape
-    if columns != len(src.pieces) + 1 or rows - len(tgt.pieces) not in (0, 1):
+
+def with_eos(line: Segments) -> Segments:
+    """The line with EOS after it, a word of its own."""
+    ids, pieces, words, word_of = line
+    return Segments([*ids, EOS], [*pieces, SPECIALS[EOS]], [*words, SPECIALS[EOS]], [*word_of, len(words)])
+
+
+def piece_map(weights: Weights, src: Segments, tgt: Segments) -> AttentionMap:
+    """Names the rows (`tgt`) and columns (`src`) of `weights`. Raises ValueError if there are more or fewer."""
+    if weights.shape != (len(tgt.pieces), len(src.pieces)):
         raise ValueError(
             f"weights {weights.shape} do not fit {len(tgt.pieces)} target and {len(src.pieces)} source pieces"
         )
-    if not keep_eos:
-        return AttentionMap(list(src.pieces), list(tgt.pieces), weights[: len(tgt.pieces), : len(src.pieces)])
-    ends = [EOS_LABEL] * (rows - len(tgt.pieces))
-    return AttentionMap([*src.pieces, EOS_LABEL], [*tgt.pieces, *ends], weights)
+    return AttentionMap(list(src.pieces), list(tgt.pieces), weights)
 
 
-def to_words(pieces: AttentionMap, src: Segments, tgt: Segments) -> AttentionMap:
-    """The same map on words: the SUM over the pieces of a source word, the MEAN over those of a target word.
+def word_map(weights: Weights, src: Segments, tgt: Segments) -> AttentionMap:
+    """The same on words: the SUM over the pieces of a source word, the MEAN over those of a target word.
 
-    So rows that sum to 1 still do. An EOS that the map kept stays a word of its own.
+    So rows that sum to 1 still do.
     """
-    src_words, src_of = _with_eos(src, len(pieces.src))
-    tgt_words, tgt_of = _with_eos(tgt, len(pieces.tgt))
-    columns = np.zeros((len(pieces.tgt), len(src_words)), np.float32)
-    np.add.at(columns.T, src_of, pieces.weights.T)
-    rows = np.zeros((len(tgt_words), len(src_words)), np.float32)
-    np.add.at(rows, tgt_of, columns)
-    counts = np.bincount(tgt_of, minlength=len(tgt_words)).astype(np.float32)  # [T], at least 1
-    return AttentionMap(src_words, tgt_words, rows / counts[:, None])
-
-
-def _with_eos(segments: Segments, size: int) -> tuple[list[str], NDArray[np.int64]]:
-    """Words and the word of each of `size` pieces, EOS being the last where there is a piece more."""
-    words, word_of = list(segments.words), list(segments.word_of)
-    if size == len(word_of) + 1:
-        word_of.append(len(words))
-        words.append(EOS_LABEL)
-    return words, np.array(word_of, np.int64)
+    pieces = piece_map(weights, src, tgt)
+    columns = np.zeros((len(pieces.tgt), len(src.words)), np.float32)
+    np.add.at(columns.T, np.array(src.word_of, np.int64), pieces.weights.T)
+    rows = np.zeros((len(tgt.words), len(src.words)), np.float32)
+    np.add.at(rows, np.array(tgt.word_of, np.int64), columns)
+    counts = np.bincount(tgt.word_of, minlength=len(tgt.words)).astype(np.float32)  # [T], at least 1
+    return AttentionMap(list(src.words), list(tgt.words), rows / counts[:, None])
 
 
 def write_json(maps: Iterable[AttentionMap], file: TextIO) -> None:
-    """A JSON object per line: `src`, `tgt` (lists of T and S strings) and `weights` (T lists of S), six decimals."""
+    """A JSON object per line: `src`, `tgt` (lists of S and T strings) and `weights` (T lists of S), six decimals."""
     for attention in maps:
         weights = [[round(weight, 6) for weight in row] for row in attention.weights.tolist()]
         record = {"src": attention.src, "tgt": attention.tgt, "weights": weights}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import typer
 from nmt.errors import UserError
 
 if TYPE_CHECKING:
-    from nmt.align.extract import Level, Read
+    from nmt.align.extract import Level, Read, Reading
     from nmt.align.links import Links
     from nmt.align.maps import AttentionMap
     from nmt.translate import Translator
@@ -33,9 +34,17 @@ def align(
         typer.Option("--format", help="Links, or all weights as JSON lines or as a NumPy archive."),
     ] = "pharaoh",
     level: Annotated[Literal["words", "pieces"], typer.Option(help="What is counted: words, or tokens.")] = "words",
+    attention: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Ask this attention, like decoder.2.cross. [default: the run's]")
+    ] = None,
+    heads: Annotated[
+        str | None,
+        typer.Option(metavar="N,N", help="Average these heads, counted from 1. [default: the run's, or all]"),
+    ] = None,
     read: Annotated[
-        Literal["output", "input"], typer.Option(help="Ask the step that writes a word, or the next, which reads it.")
-    ] = "output",
+        Literal["output", "input"] | None,
+        typer.Option(help="Ask the step that writes a word, or the next, which reads it. [default: the run's]"),
+    ] = None,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="No link where the greatest weight is smaller.")] = 0.0,
     reverse: Annotated[
         Path | None, typer.Option(metavar="RUN2", help="A run from target to source (its best): link from both sides.")
@@ -54,10 +63,15 @@ def align(
     to the source word with the greatest weight. Words are what white space separates, so for text with punctuation
     apart give tokenized text. METHOD is one of intersection, union, gd-, gdf- or gdfa- with -atools or -lilt.
 
+    `nmt info` lists the attentions; the section `align` of the run's config.yaml chooses one, or else the model does.
+    Self-attention, such as encoder.1.self, has no links, but weights: rows (`tgt`) are the words that look, columns
+    (`src`) those that are looked at. RUN2 is asked in the same way, or else by its own settings.
+
     \b
     Examples:
       nmt align runs/first test.en test.de -o links.talp
       nmt align runs/first test.en --save-tgt test.out --format json -o weights.jsonl
+      nmt align runs/first test.en test.de --attention decoder.1.cross --heads 1,3 --read input
       nmt align runs/en-de test.en test.de --reverse runs/de-en --symmetrize intersection
     """
     from nmt.text.lines import open_output
@@ -65,10 +79,17 @@ def align(
     if tgt is not None and save_tgt is not None:
         raise UserError("--save-tgt keeps translations made here, but TGT gives them already", "Leave out one of them.")
     method = _checked_method(reverse, symmetrize, form, level)
+    chosen = None if heads is None else parse_heads(heads)
     if form == "npz":
         _check_archive(output, force)
     translator = load_exact(run, checkpoint, device)
-    backwards = None if reverse is None else load_exact(reverse, "best", device)
+    reading = reading_of(translator, run, attention, chosen, read)
+    if form == "pharaoh":
+        check_links(reading, "--format pharaoh", "Write its weights: --format json.")
+    if reverse is not None:
+        backwards = load_exact(reverse, "best", device)
+        reading_back = reading_of(backwards, reverse, attention, chosen, read)
+        check_links(reading_back, "--reverse", "Choose another attention: --attention NAME.")
 
     from nmt.align.links import argmax_links, write_links
     from nmt.align.maps import write_json
@@ -78,9 +99,9 @@ def align(
         if save_tgt is not None:
             pairs = _saving(pairs, stack.enter_context(open_output(save_tgt, overwrite=force)))
         again: Iterator[tuple[str, str]] = iter(())
-        if backwards is not None:
+        if reverse is not None:
             pairs, again = itertools.tee(pairs)
-        maps = maps_of(translator, pairs, level, read)
+        maps = maps_of(translator, pairs, level, reading)
         if form == "npz":
             assert output is not None
             _write_archive(maps, output)
@@ -88,10 +109,10 @@ def align(
         stream = stack.enter_context(open_output(output, overwrite=force))
         if form == "json":
             write_json(maps, stream)
-        elif backwards is None:
+        elif reverse is None:
             write_links((argmax_links(attention, threshold) for attention in maps), stream)
         else:
-            other = maps_of(backwards, ((b, a) for a, b in again), level, read)
+            other = maps_of(backwards, ((b, a) for a, b in again), level, reading_back)
             write_links(_joined(maps, other, threshold, method), stream)
 
 
@@ -102,8 +123,38 @@ def load_exact(run: Path, checkpoint: str, device: str) -> Translator:
     return load(run, checkpoint, device, beam=None, overrides=["search.precision=float32"])
 
 
+def parse_heads(text: str) -> tuple[int, ...]:
+    """`1,3` as (1, 3)."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch("[0-9]+", part) and int(part) for part in parts) or len(set(map(int, parts))) < len(parts):
+        raise UserError(
+            f"--heads {text}: expected numbers of heads, each once", "Write it like 1,3: they count from 1."
+        )
+    return tuple(map(int, parts))
+
+
+def reading_of(
+    translator: Translator, run: Path, attention: str | None, heads: tuple[int, ...] | None, read: Read | None
+) -> Reading:
+    """What is asked of this run: options, then its settings, then the model's own choice."""
+    from nmt.align.extract import choose_reading
+    from nmt.rundir import RunDir
+
+    settings, model, device = RunDir(run).config.align, translator.model, translator.device
+    try:
+        return choose_reading(model, settings, device=device, attention=attention, heads=heads, read=read)
+    except UserError as error:
+        raise UserError(f"{run}: {error.message}", error.hint) from error
+
+
+def check_links(reading: Reading, option: str, hint: str) -> None:
+    """Raises UserError if the reading is of self-attention, where `option` means nothing."""
+    if reading.within is not None:
+        raise UserError(f"{option}: links are between source and target, {reading.name} is within one of them", hint)
+
+
 def maps_of(
-    translator: Translator, pairs: Iterable[tuple[str, str]], level: Level, read: Read
+    translator: Translator, pairs: Iterable[tuple[str, str]], level: Level, reading: Reading
 ) -> Iterator[AttentionMap]:
     from nmt.align.extract import attention_maps
 
@@ -114,7 +165,7 @@ def maps_of(
         device=translator.device,
         max_tokens=translator.search.max_tokens,
         level=level,
-        read=read,
+        reading=reading,
     )
 
 

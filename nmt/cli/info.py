@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from nmt.config import ModelConfig
+    from nmt.config import DecoderConfig, EncoderConfig, ModelConfig
     from nmt.rundir import RunDir
 
 
@@ -30,19 +30,24 @@ def info(
 
 
 def _facts(run: RunDir) -> dict[str, Any]:
+    import torch
+
+    from nmt.align.extract import attentions
     from nmt.files import read_json
     from nmt.models.build import build_model, census
     from nmt.rundir import STATE
 
     config = run.config
     src, tgt = run.tokenizers()
-    parameters = census(build_model(config.model, len(src), len(tgt)))
+    model = build_model(config.model, len(src), len(tgt))
+    parameters = census(model)
     last = run.pointed("last")
     state = {} if last is None else read_json(run.checkpoints / last / STATE)
     return {
         "run": str(run.path),
         "model": _describe(config.model),
         "parameters": {**parameters, "total": sum(parameters.values())},
+        "attentions": attentions(model, torch.device("cpu")),
         "tokenizer": {"kind": config.tokenizer.kind, "joint": src is tgt, "source": len(src), "target": len(tgt)},
         "steps": state.get("step", 0),
         "of": config.train.steps,
@@ -60,14 +65,20 @@ def _facts(run: RunDir) -> dict[str, Any]:
 
 def _describe(model: ModelConfig) -> str:
     encoder, decoder = model.encoder, model.decoder
-    parts = [
-        f"{encoder.kind} encoder ({encoder.layers} x {encoder.width} {encoder.cell})",
-        f"{decoder.kind} decoder ({decoder.layers} x {decoder.width} {decoder.cell}"
-        + (", input feeding" if decoder.input_feeding else "")
-        + f", {decoder.attention.kind} attention)",
-        f"{model.head.kind} head",
-    ]
-    return " + ".join(parts)
+    parts = [f"{encoder.kind} encoder ({_size(encoder)})", f"{decoder.kind} decoder ({_size(decoder)})"]
+    return " + ".join([*parts, f"{model.head.kind} head"])
+
+
+def _size(part: EncoderConfig | DecoderConfig) -> str:
+    from nmt.config import RnnDecoderConfig
+
+    size = f"{part.layers} x {part.width}"
+    if part.kind == "transformer":
+        return f"{size}, {part.heads} heads, feed-forward {part.feed_forward}, {part.norm}-norm"
+    if not isinstance(part, RnnDecoderConfig):
+        return f"{size} {part.cell}"
+    feeding = ", input feeding" if part.input_feeding else ""
+    return f"{size} {part.cell}{feeding}, {part.attention.kind} attention"
 
 
 def _text(facts: dict[str, Any]) -> str:
@@ -78,6 +89,7 @@ def _text(facts: dict[str, Any]) -> str:
         "run": facts["run"],
         "model": facts["model"],
         "parameters": f"{parameters['total']:,} ({sizes})",
+        "attentions": ", ".join(facts["attentions"]),
         "tokenizer": f"{tokenizer['kind']}, {shared}: {tokenizer['source']:,} source, {tokenizer['target']:,} target",
         "trained": f"{facts['steps']:,} of {facts['of']:,} steps, {facts['tokens']:,} target tokens, "
         f"{facts['seconds'] / 60:.1f} minutes",

@@ -32,6 +32,7 @@ COMMANDS = {
     "align": Entry("Look", "nmt.cli.align:align", "Write which source word each target word came from."),
     "aer": Entry("Look", "nmt.cli.aer:aer", "Compare word alignments with gold: alignment error rate."),
     "plot": Entry("Look", "nmt.cli.plot:plot", "Draw attention as pictures."),
+    "report": Entry("Look", "nmt.cli.report:report", "Write the page of a run: curves, samples, attention."),
     "fetch": Entry("Data", "nmt.cli.fetch:fetch", "Download a public corpus by name."),
     "prepare": Entry("Data", "nmt.cli.prepare:prepare", "Turn text into a tokenizer and a corpus, ahead of training."),
     "info": Entry("Tools", "nmt.cli.info:info", "Say what is in a run directory."),

@@ -12,6 +12,7 @@ import typer
 from nmt.errors import UserError
 
 if TYPE_CHECKING:
+    from nmt.align.extract import Reading
     from nmt.align.links import Gold
     from nmt.translate import Translator
 
@@ -29,9 +30,20 @@ def plot(
     form: Annotated[Literal["png", "svg", "pdf"], typer.Option("--format", help="Kind of picture.")] = "png",
     lines: Annotated[str | None, typer.Option(metavar="N,N-M", help="Only these lines, counted from 1.")] = None,
     level: Annotated[Literal["words", "pieces"], typer.Option(help="Rows and columns: words, or tokens.")] = "words",
+    attention: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Ask this attention, like decoder.2.cross. [default: the run's]")
+    ] = None,
+    heads: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N",
+            help="Average these heads, counted from 1, or draw `each` by itself. [default: the run's, or all]",
+        ),
+    ] = None,
     read: Annotated[
-        Literal["output", "input"], typer.Option(help="Ask the step that writes a word, or the next, which reads it.")
-    ] = "output",
+        Literal["output", "input"] | None,
+        typer.Option(help="Ask the step that writes a word, or the next, which reads it. [default: the run's]"),
+    ] = None,
     gold: Annotated[
         Path | None, typer.Option(help="Links in Pharaoh format, from 0, to outline: sure solid, possible dotted.")
     ] = None,
@@ -41,36 +53,55 @@ def plot(
 ) -> None:
     """Draw attention as pictures: source words across, target words down, darker where the model looked more.
 
-    Pictures are called by line number, 0001.png and so on; their names are printed.
+    Pictures are called by line number, 0001.png and so on (0001.h2.png with `--heads each`); their names are printed.
+    `nmt info` lists the attentions. Of self-attention, such as encoder.1.self, rows are the words that look, columns
+    those that are looked at, `<s>` and `</s>` among them.
 
     \b
     Examples:
       nmt plot runs/first test.en test.de --lines 1,5-8 -o pictures
       nmt plot runs/first --text "he hit me with a pie" -o pictures --format svg
+      nmt plot runs/first test.en --lines 1 --attention encoder.1.self --heads each -o heads
     """
     from nmt.align.heatmap import draw_heatmap, missing_scripts
-    from nmt.cli.align import load_exact, maps_of
+    from nmt.cli.align import check_links, load_exact, maps_of, parse_heads, reading_of
 
     wanted = None if lines is None else _parse_lines(lines)
+    chosen = None if heads is None or heads == "each" else parse_heads(heads)
     _check_arguments(src, tgt, text, gold, level)
     _check_folder(output, force)
     sentences = _choose(_read(src, tgt, text, gold), wanted, src)
     translator = load_exact(run, checkpoint, device)
+    reading = reading_of(translator, run, attention, chosen, read)
+    if gold is not None:
+        check_links(reading, "--gold", "Choose another attention: --attention NAME.")
+    readings = _by_head(translator, reading) if heads == "each" else {"": reading}
     pairs = _with_translations(translator, sentences, src)
     output.mkdir(parents=True, exist_ok=True)
     missing: frozenset[str] = frozenset()
-    for sentence, attention in zip(sentences, maps_of(translator, pairs, level, read), strict=True):
-        if attention.weights.size == 0:
-            side = "target" if attention.src else "source"
+    for sentence, *maps in zip(
+        sentences, *(maps_of(translator, pairs, level, r) for r in readings.values()), strict=True
+    ):
+        if maps[0].weights.size == 0:
+            side = "target" if maps[0].src or reading.within == "tgt" else "source"
             print(f"line {sentence.number}: nothing to draw, the {side} is empty", file=sys.stderr)
             continue
-        path = output / f"{sentence.number:04}.{form}"
-        missing |= draw_heatmap(attention, path, gold=sentence.gold)
-        print(path)
+        for suffix, attention_map in zip(readings, maps, strict=True):
+            path = output / f"{sentence.number:04}{suffix}.{form}"
+            missing |= draw_heatmap(attention_map, path, gold=sentence.gold)
+            print(path)
     if missing:
         print(
             f"{missing_scripts(missing)} (drawn as boxes; an svg shows them with the viewer's fonts)", file=sys.stderr
         )
+
+
+def _by_head(translator: Translator, reading: Reading) -> dict[str, Reading]:
+    """The reading of each head alone, by what is added to the name of its picture."""
+    from nmt.align.extract import attentions
+
+    heads = attentions(translator.model, translator.device)[reading.name]
+    return {f".h{head}": reading._replace(heads=(head,)) for head in range(1, heads + 1)}
 
 
 class _Sentence(NamedTuple):

@@ -185,7 +185,8 @@ def _train(
     command = shlex.join(["nmt", *sys.argv[1:]])
     run.record_session({"time": now, "command": command, **describe_machine(place), "precision": precision})
     console.say(
-        f"training {run.path} on {place} in {precision}: {len(prepared.train):,} pairs, dev {len(prepared.dev):,}"
+        f"training {run.path} on {place} in {precision}: {len(prepared.train):,} pairs, dev {len(prepared.dev):,}\n"
+        f"watch {run.path / 'report.html'} in a browser"
     )
     outcome = train_loop(run, prepared, device=place, console=console, resume=resume, init_from=init_from)
     if outcome.signal is not None:
@@ -198,7 +199,8 @@ def _train(
         f"best: {outcome.best} (dev {run.config.train.metric} {outcome.score:.3f})\nNext:\n"
         f"  nmt translate {name} INPUT -o OUTPUT\n"
         f"  nmt evaluate {name} --src SOURCE --ref REFERENCE\n"
-        f"  nmt plot {name} SOURCE -o PICTURES"
+        f"  nmt plot {name} SOURCE -o PICTURES\n"
+        f"Curves, samples and their attention: {run.path / 'report.html'}"
     )
 
 
@@ -277,4 +279,4 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], at: str = "") -
 
 def _may_change(key: str) -> bool:
     section, _, name = key.partition(".")
-    return section == "search" or (section == "train" and name.split(".")[0] in RESUMABLE)
+    return section in ("search", "align") or (section == "train" and name.split(".")[0] in RESUMABLE)

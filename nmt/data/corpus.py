@@ -112,6 +112,11 @@ class Corpus:
         return len(self._src_ids)
 
     @property
+    def tokens(self) -> tuple[int, int]:
+        """Numbers of source and target tokens in all, special ones not counted."""
+        return self._src_ids.items, self._tgt_ids.items
+
+    @property
     def src_lengths(self) -> NDArray[np.int32]:
         """[n] Numbers of source tokens, special ones not counted."""
         return self._src_ids.lengths()
@@ -171,6 +176,7 @@ class _Column:
     """What a `_ColumnWriter` wrote."""
 
     def __init__(self, path: Path, dtype: np.dtype[Any], rows: int, items: int) -> None:
+        self.items = items
         self._values = _map(path, dtype, items)
         self._offsets = _map(_offsets(path), OFFSET, rows + 1)
         if self._offsets[0] != 0 or self._offsets[-1] != items:

@@ -11,11 +11,13 @@ from typing import NamedTuple, Self
 
 import torch
 
+from nmt.align.extract import Reading, choose_reading
 from nmt.config import PlateauSchedule, TrainConfig
 from nmt.data.loader import batches
 from nmt.data.prepare import Prepared
 from nmt.models.build import build_model
 from nmt.models.seq2seq import Seq2Seq
+from nmt.report import write_report
 from nmt.rundir import MODEL, RunDir, load_weights
 from nmt.train.checkpoint import choose, remove_others, restore, save_checkpoint, thin_out, write_average
 from nmt.train.metrics import Console, Reporter, Values, Window
@@ -53,7 +55,9 @@ def train(
     config, settings = run.config, run.config.train
     torch.manual_seed(settings.seed)
     src, tgt = prepared.tokenizers
-    model = build_model(config.model, len(src), len(tgt)).to(device).train()
+    model = build_model(config.model, len(src), len(tgt)).to(device).eval()
+    reading = choose_reading(model, config.align, device=device)  # a mistake in the settings is told now
+    model.train()
     optimizer = make_optimizer(settings.optimizer, model)
     state = TrainState()
     if resume:
@@ -67,7 +71,7 @@ def train(
     stream = batches(prepared.train, max_tokens=config.data.max_tokens, seed=settings.seed, start=state.batch)
     window = Window(device, state.window)
     started = time.monotonic() - state.seconds
-    with Signals() as signals, Reporter(run.path, console, step=state.step, total=settings.steps) as reporter:
+    with Signals() as signals, Reporter(run, console, step=state.step, total=settings.steps) as reporter:
         while (reason := _reason_to_stop(state, settings, signals)) is None:
             group = [next(stream) for _ in range(settings.accumulate)]
             tokens = sum(label_tokens(batch) for _, batch in group)
@@ -96,7 +100,9 @@ def train(
             if state.step % settings.validate_every == 0 or state.step == settings.steps:
                 console.note("translating the development set")
                 state.window = window.save()  # before the weights are judged: raises if they have diverged
-                validation = validate(model, prepared, config, device=device, precision=settings.precision)
+                validation = validate(
+                    model, prepared, config, device=device, precision=settings.precision, reading=reading
+                )
                 improved = _remember(state, validation, settings)
                 state.seconds = time.monotonic() - started
                 # Reported first: should the checkpoint not come about, resuming cuts the report off again.
@@ -115,7 +121,8 @@ def train(
         console.say(f"interrupted: saved at step {state.step}. To go on: nmt train {run.path} --resume")
         return Outcome(state.step, run.pointed("best"), state.best, signals.caught)
     console.say(reason)
-    score = _average(run, model, prepared, state, device=device, console=console)
+    score = _average(run, model, prepared, state, device=device, console=console, reading=reading)
+    write_report(run, training=False)  # once more, as `best` may have moved
     return Outcome(state.step, run.pointed("best"), score, None)
 
 
@@ -180,12 +187,19 @@ def _report_validation(reporter: Reporter, state: TrainState, validation: Valida
         f"step {state.step}  dev loss {validation.loss:.3f}  BLEU {validation.bleu:.2f}  chrF {validation.chrf:.2f}"
         + ("  (best so far)" if improved else "")
     )
-    reporter.samples(state.step, validation.samples)
+    reporter.samples(state.step, validation.samples, validation.maps)
     reporter.write(state.step, {**values, "seconds": round(state.seconds, 1)})
 
 
 def _average(
-    run: RunDir, model: Seq2Seq, prepared: Prepared, state: TrainState, *, device: torch.device, console: Console
+    run: RunDir,
+    model: Seq2Seq,
+    prepared: Prepared,
+    state: TrainState,
+    *,
+    device: torch.device,
+    console: Console,
+    reading: Reading,
 ) -> float | None:
     """Averages checkpoints as the settings say; `best` moves there if it scores better. Returns the score of `best`."""
     settings = run.config.train
@@ -196,7 +210,7 @@ def _average(
     name = f"average-{which}-{len(chosen)}"
     folder = write_average(run, name, chosen)
     load_weights(folder / MODEL, model)
-    validation = validate(model, prepared, run.config, device=device, precision=settings.precision)
+    validation = validate(model, prepared, run.config, device=device, precision=settings.precision, reading=reading)
     score = validation.score(settings.metric)
     better = improves(settings.metric, score, state.best)
     console.say(

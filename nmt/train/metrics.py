@@ -16,8 +16,11 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+from nmt.align.maps import AttentionMap
 from nmt.errors import UserError
 from nmt.files import write_atomically
+from nmt.report import write_report
+from nmt.rundir import RunDir
 
 Values = Mapping[str, float | int | str]
 
@@ -82,7 +85,7 @@ class JsonLines:
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8")
 
-    def write(self, step: int, values: Values) -> None:
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
         self._file.write(json.dumps({"step": step, **values}, ensure_ascii=False) + "\n")
         self._file.flush()
 
@@ -105,6 +108,30 @@ class TensorBoard:
 
     def close(self) -> None:
         self._writer.close()
+
+
+class Page:
+    """report.html: written at the start, at each validation, at some of the reports, and at the end.
+
+    At so few of the reports that it takes at most a fiftieth of the time, however long the record has become.
+    """
+
+    def __init__(self, run: RunDir) -> None:
+        self._run = run
+        self._draw()
+
+    def write(self, step: int, values: Values) -> None:
+        if "dev_loss" in values or time.monotonic() >= self._due:
+            self._draw()
+
+    def _draw(self) -> None:
+        start = time.monotonic()
+        write_report(self._run, training=True)
+        end = time.monotonic()
+        self._due = end + max(10.0, 50 * (end - start))
+
+    def close(self) -> None:
+        write_report(self._run, training=False)
 
 
 class Console:
@@ -165,14 +192,16 @@ class Console:
 class Reporter:
     """Everything that is told what training measures; a context manager, to be closed in any case."""
 
-    def __init__(self, folder: Path, console: Console, *, step: int, total: int) -> None:
-        for name in ("metrics.jsonl", "samples.jsonl"):
+    def __init__(self, run: RunDir, console: Console, *, step: int, total: int) -> None:
+        folder = run.path
+        for name in ("metrics.jsonl", "samples.jsonl", "attention.jsonl"):
             cut_back(folder / name, step)
         self.console = console
-        self._samples = JsonLines(folder / "samples.jsonl")
+        self._samples, self._attention = JsonLines(folder / "samples.jsonl"), JsonLines(folder / "attention.jsonl")
         self._sinks: list[Sink] = [JsonLines(folder / "metrics.jsonl"), console]
         if find_spec("tensorboard") is not None:
             self._sinks.append(TensorBoard(folder / "tensorboard", step))
+        self._sinks.append(Page(run))  # the last, as it reads what the others have written
         console.start(step, total)
 
     def __enter__(self) -> Self:
@@ -181,17 +210,19 @@ class Reporter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for sink in (*self._sinks, self._samples):
+        for sink in (self._samples, self._attention, *self._sinks):
             sink.close()
 
     def write(self, step: int, values: Values) -> None:
         for sink in self._sinks:
             sink.write(step, values)
 
-    def samples(self, step: int, samples: Iterable[Mapping[str, str]]) -> None:
-        """Sample translations: into samples.jsonl and before the person's eyes."""
-        for sample in samples:
+    def samples(self, step: int, samples: Iterable[Mapping[str, str]], maps: Iterable[AttentionMap]) -> None:
+        """Sample translations: into samples.jsonl and before the person's eyes; their attention: attention.jsonl."""
+        for sample, attention in zip(samples, maps, strict=True):
             self._samples.write(step, sample)
+            weights = [[round(weight, 4) for weight in row] for row in attention.weights.tolist()]
+            self._attention.write(step, {"src": attention.src, "tgt": attention.tgt, "weights": weights})
             self.console.say("\n".join(f"  {name:<10} {text}" for name, text in sample.items()))
 
 

@@ -1,4 +1,4 @@
-"""How good the model is on the development set: loss, BLEU and chrF, and some translations to look at."""
+"""How good the model is on the development set: loss, BLEU and chrF, and some translations with their attention."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import torch
 
+from nmt.align.extract import Level, Reading, attention_maps
+from nmt.align.maps import AttentionMap
 from nmt.config import Config
 from nmt.data.corpus import Corpus
 from nmt.data.loader import evaluation_batches
@@ -13,8 +15,12 @@ from nmt.data.prepare import Prepared
 from nmt.device import autocast
 from nmt.evaluate import evaluate
 from nmt.models.seq2seq import Seq2Seq
+from nmt.text.tokenizer import Tokenizer
 from nmt.train.step import label_tokens
 from nmt.translate import Translator
+
+MOST_PIECES = 8
+"""Of a word, on average: a language with more is taken to do without spaces."""
 
 
 class Validation(NamedTuple):
@@ -22,20 +28,23 @@ class Validation(NamedTuple):
     bleu: float
     chrf: float
     samples: list[dict[str, str]]  # source, reference, output
+    maps: list[AttentionMap]  # of each sample's source and output
 
     def score(self, metric: str) -> float:
         return {"loss": self.loss, "bleu": self.bleu, "chrf": self.chrf}[metric]
 
 
-def validate(model: Seq2Seq, prepared: Prepared, config: Config, *, device: torch.device, precision: str) -> Validation:
+def validate(
+    model: Seq2Seq, prepared: Prepared, config: Config, *, device: torch.device, precision: str, reading: Reading
+) -> Validation:
     """Measures `model` on the development set and leaves it in training mode.
 
-    Translation here is greedy: a fraction of the time of a beam, and it ranks checkpoints as well.
+    Translation here is greedy: a fraction of the time of a beam, and it ranks checkpoints as well. Attention is that
+    of `reading`, in float32.
     """
     dev = prepared.dev
     model.eval()
     loss = _loss(model, dev, config, device, precision)
-    model.train()
     greedy = config.search.model_copy(update={"beam": 1})
     sources, references = zip(*(dev.text(i) for i in range(len(dev))), strict=True)
     translator = Translator(model, prepared.tokenizers, greedy, device=device)
@@ -46,7 +55,27 @@ def validate(model: Seq2Seq, prepared: Prepared, config: Config, *, device: torc
         {"source": sources[i], "reference": references[i], "output": outputs[i]}
         for i in (n * len(dev) // shown for n in range(shown))
     ]
-    return Validation(loss, scores["bleu"], scores["chrf"], samples)
+    maps = attention_maps(
+        model,
+        prepared.tokenizers,
+        ((sample["source"], sample["output"]) for sample in samples),
+        device=device,
+        max_tokens=config.search.max_tokens,
+        reading=reading,
+        level=_level(prepared.tokenizers, [(sample["source"], sample["reference"]) for sample in samples]),
+    )
+    validation = Validation(loss, scores["bleu"], scores["chrf"], samples, list(maps))
+    model.train()
+    return validation
+
+
+def _level(tokenizers: tuple[Tokenizer, Tokenizer], pairs: list[tuple[str, str]]) -> Level:
+    """Words; but pieces where a side does without spaces, for there a whole sentence would be one word."""
+    for tokenizer, lines in zip(tokenizers, zip(*pairs, strict=True), strict=False):
+        segments = [tokenizer.segment(line) for line in lines]
+        if sum(len(line.pieces) for line in segments) > MOST_PIECES * sum(len(line.words) for line in segments):
+            return "pieces"
+    return "words"
 
 
 def _loss(model: Seq2Seq, dev: Corpus, config: Config, device: torch.device, precision: str) -> float:

@@ -47,6 +47,7 @@ say "Pictures: which source word each target word came from (gold links outlined
 
 say "Next"
 cat <<EOF
+  $out/report.html    open it in a browser: how training went, and how the attention became sharp
   echo "we will sell the red car" | $nmt translate $out
   $nmt plot $out --text "she gave me the big potato" -o $out/mine
   sh recipes/phrasebook/run.sh runs/dot --set 'model.decoder.attention={kind: dot}'    another scorer

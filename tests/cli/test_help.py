@@ -99,7 +99,7 @@ def test_init_writes_a_preset_once(tmp_path: Path) -> None:
 
 def test_schema_describes_the_settings() -> None:
     schema = json.loads(nmt("schema").stdout)
-    assert list(schema["properties"]) == ["data", "tokenizer", "model", "train", "search"]
+    assert list(schema["properties"]) == ["data", "tokenizer", "model", "train", "search", "align"]
     assert schema["properties"]["tokenizer"]["discriminator"]["propertyName"] == "kind"
     assert schema["$defs"]["DataConfig"]["properties"]["max_tokens"]["description"]
 

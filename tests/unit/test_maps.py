@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nmt.align.maps import (
-    EOS_LABEL,
     AttentionMap,
     piece_map,
     read_json,
     read_npz,
-    to_words,
+    with_bos,
+    with_eos,
+    word_map,
     write_json,
     write_npz,
 )
@@ -48,29 +49,33 @@ def assert_equal(one: AttentionMap, other: AttentionMap, tolerance: float = 0.0)
     np.testing.assert_allclose(one.weights, other.weights, rtol=0, atol=tolerance)
 
 
-def test_piece_map_drops_or_keeps_eos() -> None:
-    without = piece_map(WEIGHTS, SRC, TGT, keep_eos=False)
-    assert_equal(without, AttentionMap(["he", "en", "tart", "é"], ["a", "b", "c"], WEIGHTS[:3, :4]))
-    kept = piece_map(WEIGHTS, SRC, TGT, keep_eos=True)
-    assert_equal(kept, AttentionMap([*SRC.pieces, EOS_LABEL], [*TGT.pieces, EOS_LABEL], WEIGHTS))
-    no_eos_row = piece_map(WEIGHTS[1:], SRC, TGT, keep_eos=True)
-    assert no_eos_row.tgt == TGT.pieces
+def test_pieces_name_rows_and_columns() -> None:
+    named = piece_map(WEIGHTS[:3, :4], SRC, TGT)
+    assert_equal(named, AttentionMap(["he", "en", "tart", "é"], ["a", "b", "c"], WEIGHTS[:3, :4]))
 
 
-def test_piece_map_refuses_weights_of_another_sentence() -> None:
-    with pytest.raises(ValueError, match="do not fit"):
-        piece_map(WEIGHTS[:, :3], SRC, TGT, keep_eos=False)
+@pytest.mark.parametrize("named", [piece_map, word_map])
+def test_weights_of_another_sentence_are_refused(named: Callable[..., AttentionMap]) -> None:
+    for wrong in (WEIGHTS[:3, :3], WEIGHTS[:2, :4], WEIGHTS):
+        with pytest.raises(ValueError, match="do not fit 3 target and 4 source pieces"):
+            named(wrong, SRC, TGT)
+
+
+def test_special_tokens_are_pieces_and_words_of_their_own() -> None:
+    assert with_bos(TGT) == segments(["<s>"], ["a", "b"], ["c"])._replace(ids=[1, 4, 5, 6])
+    assert with_eos(TGT) == segments(["a", "b"], ["c"], ["</s>"])._replace(ids=[4, 5, 6, 2])
+    assert with_eos(segments()) == Segments([2], ["</s>"], ["</s>"], [0])
 
 
 def test_words_sum_over_source_pieces_and_average_over_target_pieces() -> None:
-    words = to_words(piece_map(WEIGHTS, SRC, TGT, keep_eos=False), SRC, TGT)
+    words = word_map(WEIGHTS[:3, :4], SRC, TGT)
     # "ab": means of (0.1, 0.5) and of (0.2 + 0.3 + 0.1, 0.1 + 0.1 + 0.2)
     assert_equal(words, AttentionMap(["he", "entarté"], ["ab", "c"], np.float32([[0.3, 0.5], [0.0, 1.0]])), 1e-6)
 
 
-def test_words_keep_eos_apart() -> None:
-    words = to_words(piece_map(WEIGHTS, SRC, TGT, keep_eos=True), SRC, TGT)
-    assert (words.src, words.tgt) == (["he", "entarté", EOS_LABEL], ["ab", "c", EOS_LABEL])
+def test_words_keep_special_tokens_apart() -> None:
+    words = word_map(WEIGHTS, with_eos(SRC), with_eos(TGT))
+    assert (words.src, words.tgt) == (["he", "entarté", "</s>"], ["ab", "c", "</s>"])
     np.testing.assert_allclose(words.weights[2], [0.2, 0.6, 0.2], atol=1e-6)
     np.testing.assert_allclose(words.weights.sum(axis=1), 1, atol=1e-6)
 
@@ -82,7 +87,7 @@ splits = st.lists(st.integers(1, 4), max_size=6).map(lambda sizes: segments(*(["
 def test_rows_that_sum_to_one_still_do_and_loops_agree(src: Segments, tgt: Segments, seed: int) -> None:
     raw = np.random.default_rng(seed).random((len(tgt.pieces) + 1, len(src.pieces) + 1)) + 1e-3
     weights = (raw / raw.sum(axis=1, keepdims=True)).astype(np.float32)
-    words = to_words(piece_map(weights, src, tgt, keep_eos=True), src, tgt).weights
+    words = word_map(weights, with_eos(src), with_eos(tgt)).weights
     np.testing.assert_allclose(words.sum(axis=1), 1, atol=1e-5)
     for t in range(len(tgt.words)):
         for s in range(len(src.words)):
@@ -94,8 +99,7 @@ def test_rows_that_sum_to_one_still_do_and_loops_agree(src: Segments, tgt: Segme
 
 def test_unsplit_words_keep_the_map() -> None:
     src, tgt = segments(["a"], ["b"], ["c"], ["d"]), segments(["x"], ["y"], ["z"])
-    pieces = piece_map(WEIGHTS, src, tgt, keep_eos=False)
-    assert_equal(to_words(pieces, src, tgt), pieces)
+    assert_equal(word_map(WEIGHTS[:3, :4], src, tgt), piece_map(WEIGHTS[:3, :4], src, tgt))
 
 
 def samples() -> Iterator[AttentionMap]:

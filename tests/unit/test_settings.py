@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nmt.config import AverageConfig, Config, InverseSqrtSchedule, SentencePieceConfig, WordsConfig
+from nmt.config import AlignConfig, AverageConfig, Config, InverseSqrtSchedule, SentencePieceConfig, WordsConfig
 from nmt.errors import UserError
 from nmt.settings import FILES, check_files, dump_config, load_config
 
@@ -52,6 +52,14 @@ def test_the_default_kind_need_not_be_named(here: Path) -> None:
     assert config.tokenizer == SentencePieceConfig(size=4000)
     assert config.train.optimizer.lr == 0.1
     assert config.model.decoder.attention.model_dump() == {"kind": "additive", "width": 8}
+
+
+def test_a_list(here: Path) -> None:
+    assert load("align: {heads: [1, 3]}").align.heads == (1, 3)
+    assert load("align:\n  heads:\n  - 2\n", "align.heads=[1,3]").align.heads == (1, 3)
+    assert load("align: {heads: [1]}", "align.heads=null").align.heads is None
+    config = Config(align=AlignConfig(attention="decoder.2.cross", heads=(4,), read="input"))
+    assert load(dump_config(config)) == config
 
 
 def test_an_alias_is_a_copy(here: Path) -> None:
@@ -117,7 +125,7 @@ def test_there_are_presets() -> None:
         ),
         ("\nlr: 3", "c.yaml:2: lr: unknown key; lr belongs under train.optimizer"),
         ("train: {lr: 3}", "c.yaml:1: train.lr: unknown key; lr belongs under train.optimizer"),
-        ("foo: 1", "c.yaml:1: foo: unknown key; valid here: data, tokenizer, model, train, search"),
+        ("foo: 1", "c.yaml:1: foo: unknown key; valid here: data, tokenizer, model, train, search, align"),
         ("warmups: 1", "c.yaml:1: warmups: unknown key; did you mean `train.schedule.warmup`?"),
         (
             "tokenizer: {min_count: 2}",
@@ -180,6 +188,10 @@ def test_one_mistake(here: Path, text: str, expected: str) -> None:
     [
         ("train.stepz=1", "--set train.stepz: unknown key; did you mean `steps`?"),
         ("trian.steps=1", "--set trian.steps: trian: unknown key; did you mean `train`?"),
+        ("align.heads=[]", "--set align.heads: no head is named; null means all"),
+        ("align.heads=[2,1,2]", "--set align.heads: a head is there twice: 2, 1, 2"),
+        ("align.heads=[1,0]", "--set align.heads: align.heads.1: must be greater than 0, found 0"),
+        ("align.heads=3", "--set align.heads: expected a list, found 3"),
         ("train={stepz: 1}", "--set train: train.stepz: unknown key; did you mean `steps`?"),
         ("train.steps=x", '--set train.steps: expected a whole number, found the text "x"'),
         (
