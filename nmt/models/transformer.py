@@ -184,7 +184,8 @@ class TransformerDecoder(Decoder[KVCache]):
         layers = nn.ModuleList(DecoderLayer(config, n, memory_width, dropout) for n in range(1, config.layers + 1))
         self.layers = cast("Sequence[DecoderLayer]", layers)
         self.norm = nn.LayerNorm(config.width) if config.norm == "pre" else nn.Identity()
-        self.alignment = Alignment(f"decoder.{(config.layers + 1) // 2}.cross", "input")
+        # The last layer but one, as in Garg et al. 2019; that the step which writes a word knows best was measured.
+        self.alignment = Alignment(f"decoder.{max(1, config.layers - 1)}.cross", "output")
 
     def prepare(self, memory: Memory) -> tuple[Tensor, ...]:
         return tuple(part for layer in self.layers for part in layer.cross.keys(memory.states))  # 2L times [B,H,S,Dh]
