@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import time
 from collections.abc import Mapping
@@ -11,12 +12,14 @@ import torch
 from nmt.errors import UserError
 from nmt.version import __version__
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
 
 def resolve_device(name: str) -> torch.device:
     """`auto` (the best there is), `cpu`, `cuda` (or `cuda:1`) or `mps`. UserError when this machine has no such one."""
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+        name = "cuda" if cuda else "mps" if mps else "cpu"
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
         raise UserError(f"no such device: {name}", "choose auto, cpu, cuda, cuda:N or mps")
@@ -27,7 +30,21 @@ def resolve_device(name: str) -> torch.device:
         raise UserError("device mps is not available: it needs macOS on Apple silicon", "use --device cpu or auto")
     if number and int(number) >= torch.cuda.device_count():
         raise UserError(f"device {name} is not available: GPUs 0 to {torch.cuda.device_count() - 1} are there")
+    if kind == "cpu":
+        _keep_freed_memory()
     return torch.device(name)
+
+
+def _keep_freed_memory() -> None:
+    """Tells glibc to keep large blocks for the next tensor of their size.
+
+    By default it gives them back to the system at once and gets new ones, whose pages are cleared one by one as they
+    are touched: on two cores a seventh of the time of beam search in float32, a quarter in bfloat16.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def resolve_precision(setting: str, device: torch.device) -> str:
