@@ -5,7 +5,8 @@ tokenizer/          both tokenizers
 data/               the prepared corpus, where `nmt train` prepared it
 checkpoints/        step-00000500/{model.safetensors, optimizer.safetensors, state.json}, average-best-5/, ...
 best, last          pointers: the name of a checkpoint
-metrics.jsonl       a line per report; samples.jsonl: sample translations
+metrics.jsonl       a line per report; samples.jsonl: sample translations; attention.jsonl: theirs, in the same order
+report.html         all of this to look at, see nmt/report.py
 run.json            commands, versions, hardware, fingerprint of the corpus
 """
 
