@@ -76,7 +76,7 @@ def test_an_unknown_command_is_answered_with_the_nearest() -> None:
 def test_user_errors_have_no_traceback() -> None:
     result = nmt("init", "nothing")
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == "error: there is no preset `nothing`\nThere are: rnn, rnn-tiny.\n"
+    assert result.stderr == "error: there is no preset `nothing`\nThere are: rnn, rnn-tiny, transformer.\n"
 
 
 def test_a_closed_pipe_is_no_error() -> None:
@@ -86,7 +86,7 @@ def test_a_closed_pipe_is_no_error() -> None:
 
 
 def test_init_writes_a_preset_once(tmp_path: Path) -> None:
-    assert [line.split()[0] for line in nmt("init").stdout.splitlines()] == ["rnn", "rnn-tiny"]
+    assert [line.split()[0] for line in nmt("init").stdout.splitlines()] == ["rnn", "rnn-tiny", "transformer"]
     assert nmt("init", "rnn", cwd=tmp_path).returncode == 0
     assert load_config(tmp_path / "rnn.yaml").data.src == str(tmp_path / "train.src")
     again = nmt("init", "rnn", cwd=tmp_path)

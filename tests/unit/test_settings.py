@@ -109,7 +109,7 @@ def test_presets_load(preset: Path) -> None:
 
 
 def test_there_are_presets() -> None:
-    assert {"rnn", "rnn-tiny"} <= {preset.stem for preset in PRESETS}
+    assert {"rnn", "rnn-tiny", "transformer"} <= {preset.stem for preset in PRESETS}
 
 
 # What is refused
