@@ -167,11 +167,23 @@ class TransformerEncoderConfig(Settings):
     layers: PositiveInt = 3
     width: PositiveInt = Field(256, description="must be that of the embedding")
     heads: PositiveInt = Field(4, description="must divide the width")
-    feed_forward: PositiveInt = Field(1024, description="width inside the feed-forward network")
-    norm: Literal["pre", "post"] = Field(
-        "pre", description="layer norm before each part (easier to train) or after it (as in the paper)"
+    feed_forward: Annotated[int, Field(ge=0)] = Field(
+        1024, description="width inside the feed-forward network; 0 = there is none"
     )
-    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    attention: Literal["multihead", "basic"] = Field(
+        "multihead", description="basic: self-attention without parameters, each token's vector being query, key, value"
+    )
+    norm: Literal["pre", "post"] = Field(
+        "pre", description="normalisation before each part (easier to train) or after it (as in the paper)"
+    )
+    normalization: Literal["layer", "rms"] = Field("layer", description="layer norm, or its root mean square alone")
+    activation: Literal["relu", "gelu", "swiglu"] = Field(
+        "relu", description="of the feed-forward network; swiglu has a third matrix"
+    )
+    bias: bool = Field(True, description="whether linear layers add a bias")
+    positions: Literal["sinusoidal", "learned", "alibi", "rotary", "none"] = Field(
+        "sinusoidal", description="vectors added to embeddings; biases by distance; turned queries and keys; nothing"
+    )
     max_positions: PositiveInt = Field(1024, description="learned positions: those beyond share the last one's vector")
     attention_dropout: Rate = Field(0.1, description="on attention weights")
     activation_dropout: Rate = Field(0.1, description="inside the feed-forward network")
@@ -180,6 +192,11 @@ class TransformerEncoderConfig(Settings):
     def _heads_fit(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"{self.heads} heads cannot share a width of {self.width}: it must be a multiple of heads")
+        if self.positions == "rotary" and self.width // self.heads % 2:
+            raise ValueError(
+                f"rotary positions turn pairs of features, but each of {self.heads} heads has "
+                f"{self.width // self.heads}: make width / heads even"
+            )
         return self
 
 

@@ -71,6 +71,9 @@ ZOO: dict[str, ModelConfig] = {
     "general": rnn(attention=GeneralConfig()),
     "transformer": transformer(),
     "transformer-post": transformer(tie="all", norm="post", positions="learned"),
+    "transformer-alibi": transformer(positions="alibi", normalization="rms", activation="swiglu", bias=False),
+    "transformer-rotary": transformer(positions="rotary", activation="gelu", norm="post"),
+    "transformer-basic": transformer(positions="none", attention="basic"),
     "transformer-to-lstm": transformer(decoder=rnn(feeding=True).decoder),
     "gru-to-transformer": transformer(tie="none", encoder=rnn(cell="gru").encoder),
 }
@@ -85,7 +88,8 @@ def build(name: str, seed: int = 1) -> Seq2Seq:
     model = build_model(ZOO[name], SRC_SIZE, TGT_SIZE).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(2.0)
+            if parameter.ndim > 1:  # gains of norms stay: they would multiply up rounding errors, too
+                parameter.mul_(2.0)
     return model
 
 

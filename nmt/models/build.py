@@ -62,7 +62,8 @@ def initialised(module: ModuleT) -> ModuleT:
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.xavier_uniform_(part.weight)
-            nn.init.zeros_(part.bias)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
     return module
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple, assert_never, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,8 @@ from nmt.config import TransformerDecoderConfig, TransformerEncoderConfig
 from nmt.data.batch import Padded
 from nmt.models.interface import Alignment, Decoder, Encoder, Features, Memory, Probe, Source
 from nmt.models.layers import Dropout, TokenEmbedding
-from nmt.models.multihead import CrossAttention, SelfAttention
-from nmt.models.positions import Positions, build_positions
+from nmt.models.multihead import BasicSelfAttention, CrossAttention, SelfAttention
+from nmt.models.positions import Places, Positions, build_positions
 
 LookBack = Callable[[Tensor], Tensor]
 
@@ -28,10 +28,10 @@ class Residual(nn.Module):
     With the norm first the path from input to output is free, and deep models train without care (Xiong et al. 2020).
     """
 
-    def __init__(self, width: int, norm: str, dropout: float) -> None:
+    def __init__(self, config: TransformerEncoderConfig, dropout: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.first = norm == "pre"
+        self.norm = build_norm(config)
+        self.first = config.norm == "pre"
         self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, part: Callable[[Tensor], Tensor]) -> Tensor:
@@ -41,7 +41,7 @@ class Residual(nn.Module):
 
 
 class Placed(nn.Module):
-    """Embeddings, told where they stand."""
+    """Embeddings, told where they stand if a vector tells it."""
 
     def __init__(self, positions: Positions, dropout: float) -> None:
         super().__init__()
@@ -50,33 +50,60 @@ class Placed(nn.Module):
 
     def forward(self, embedded: Tensor, positions: Tensor) -> Tensor:
         """[B,Q,D], [Q] -> [B,Q,D]"""
-        return self.dropout(embedded + self.positions(positions).to(embedded.dtype))
+        vectors = self.positions.embed(positions)
+        return self.dropout(embedded if vectors is None else embedded + vectors.to(embedded.dtype))
 
 
 class FeedForward(nn.Module):
-    """W2 relu(W1 x + b1) + b2, at each position by itself (section 3.3)."""
+    """W2 f(W1 x + b1) + b2, at each position by itself (section 3.3), f being ReLU or GELU; or SwiGLU, which is
+    W2 (silu(W1 x) * (W3 x)) (Shazeer 2020)."""
 
-    def __init__(self, width: int, inner: int, rate: float) -> None:
+    def __init__(self, config: TransformerEncoderConfig) -> None:
         super().__init__()
-        self.inner = nn.Linear(width, inner)
-        self.outer = nn.Linear(inner, width)
-        self.dropout = Dropout(rate)
+        self.activation = config.activation
+        inner = config.feed_forward
+        self.inner = nn.Linear(config.width, 2 * inner if self.activation == "swiglu" else inner, config.bias)
+        self.outer = nn.Linear(inner, config.width, config.bias)
+        self.dropout = Dropout(config.activation_dropout)
 
     def forward(self, states: Tensor) -> Tensor:
-        return self.outer(self.dropout(torch.relu(self.inner(states))))
+        return self.outer(self.dropout(self._activated(self.inner(states))))
+
+    def _activated(self, inner: Tensor) -> Tensor:
+        match self.activation:
+            case "relu":
+                return torch.relu(inner)
+            case "gelu":
+                return nn.functional.gelu(inner)
+            case "swiglu":
+                gate, values = inner.chunk(2, dim=-1)
+                return nn.functional.silu(gate) * values
+            case _:
+                assert_never(self.activation)
+
+
+def build_norm(config: TransformerEncoderConfig) -> nn.Module:
+    return nn.LayerNorm(config.width) if config.normalization == "layer" else nn.RMSNorm(config.width)
+
+
+def build_self_attention(config: TransformerEncoderConfig, name: str) -> SelfAttention:
+    if config.attention == "basic":
+        return BasicSelfAttention(config.heads, config.attention_dropout, name)
+    return SelfAttention(config.width, config.heads, config.attention_dropout, name, bias=config.bias)
 
 
 class EncoderLayer(nn.Module):
     def __init__(self, config: TransformerEncoderConfig, number: int, dropout: float) -> None:
         super().__init__()
-        self.attention = SelfAttention(config.width, config.heads, config.attention_dropout, f"encoder.{number}.self")
-        self.feed_forward = FeedForward(config.width, config.feed_forward, config.activation_dropout)
-        self.around_attention, self.around_feed_forward = (
-            Residual(config.width, config.norm, dropout) for _ in range(2)
-        )
+        self.attention = build_self_attention(config, f"encoder.{number}.self")
+        self.around_attention = Residual(config, dropout)
+        self.feed_forward = FeedForward(config) if config.feed_forward else None
+        self.around_feed_forward = Residual(config, dropout) if config.feed_forward else None
 
-    def forward(self, states: Tensor, mask: Tensor | None, probe: Probe | None) -> Tensor:
-        states = self.around_attention(states, lambda x: self.attention(x, mask=mask, probe=probe))
+    def forward(self, states: Tensor, places: Places, mask: Tensor | None, probe: Probe | None) -> Tensor:
+        states = self.around_attention(states, lambda x: self.attention(x, places, mask=mask, probe=probe))
+        if self.feed_forward is None or self.around_feed_forward is None:
+            return states
         return self.around_feed_forward(states, self.feed_forward)
 
 
@@ -86,13 +113,14 @@ class TransformerEncoder(Encoder):
         self.embedding = embedding
         self.place = Placed(build_positions(config), dropout)
         self.layers = nn.ModuleList(EncoderLayer(config, n, dropout) for n in range(1, config.layers + 1))
-        self.norm = nn.LayerNorm(config.width) if config.norm == "pre" else nn.Identity()
+        self.norm = build_norm(config) if config.norm == "pre" else nn.Identity()
 
     def forward(self, src: Padded, probe: Probe | None = None) -> Memory:
         states, mask = self.embedding.lookup(src.ids), src.mask  # [B,S,D]
-        states = self.place(states, torch.arange(states.shape[1], device=states.device))
+        positions = torch.arange(states.shape[1], device=states.device)
+        states, places = self.place(states, positions), self.place.positions.places(positions, positions)
         for layer in self.layers:
-            states = layer(states, mask, probe)
+            states = layer(states, places, mask, probe)
         states = self.norm(states)
         if mask is not None:
             states = states * mask[:, :, None]
@@ -103,12 +131,12 @@ class DecoderLayer(nn.Module):
     def __init__(self, config: TransformerDecoderConfig, number: int, memory_width: int, dropout: float) -> None:
         super().__init__()
         width, heads, rate = config.width, config.heads, config.attention_dropout
-        self.attention = SelfAttention(width, heads, rate, f"decoder.{number}.self")
-        self.cross = CrossAttention(width, heads, memory_width, rate, f"decoder.{number}.cross")
-        self.feed_forward = FeedForward(width, config.feed_forward, config.activation_dropout)
-        self.around_attention, self.around_cross, self.around_feed_forward = (
-            Residual(width, config.norm, dropout) for _ in range(3)
-        )
+        self.attention = build_self_attention(config, f"decoder.{number}.self")
+        self.around_attention = Residual(config, dropout)
+        self.cross = CrossAttention(width, heads, memory_width, rate, f"decoder.{number}.cross", bias=config.bias)
+        self.around_cross = Residual(config, dropout)
+        self.feed_forward = FeedForward(config) if config.feed_forward else None
+        self.around_feed_forward = Residual(config, dropout) if config.feed_forward else None
 
     def forward(
         self,
@@ -123,6 +151,8 @@ class DecoderLayer(nn.Module):
         are those of the memory, and its values."""
         states = self.around_attention(states, look_back)
         states = self.around_cross(states, lambda x: self.cross(x, *keys, mask, probe))
+        if self.feed_forward is None or self.around_feed_forward is None:
+            return states
         return self.around_feed_forward(states, self.feed_forward)
 
 
@@ -140,7 +170,7 @@ class KVCache(NamedTuple):
 
     @property
     def position(self) -> int:
-        """P, the next position to be written."""
+        """How many positions are written, which is the next one's number."""
         return self.writers.shape[2]
 
     def reorder(self, rows: Tensor) -> KVCache:
@@ -183,7 +213,7 @@ class TransformerDecoder(Decoder[KVCache]):
         self.place = Placed(build_positions(config), dropout)
         layers = nn.ModuleList(DecoderLayer(config, n, memory_width, dropout) for n in range(1, config.layers + 1))
         self.layers = cast("Sequence[DecoderLayer]", layers)
-        self.norm = nn.LayerNorm(config.width) if config.norm == "pre" else nn.Identity()
+        self.norm = build_norm(config) if config.norm == "pre" else nn.Identity()
         # The last layer but one, as in Garg et al. 2019; that the step which writes a word knows best was measured.
         self.alignment = Alignment(f"decoder.{max(1, config.layers - 1)}.cross", "output")
 
@@ -200,22 +230,25 @@ class TransformerDecoder(Decoder[KVCache]):
         return KVCache(keys, values, nothing)
 
     def step(self, tokens: Tensor, state: KVCache, source: Source) -> tuple[Features, KVCache]:
+        tokens = tokens.view(len(source.memory.states), -1)  # [B,K]
         here = torch.full((1,), state.position, device=tokens.device)  # where all beams stand
         state = state.next()
-        allowed = state.allowed()
+        written = torch.arange(state.position, device=tokens.device).repeat_interleave(tokens.shape[1])  # [P*K]
+        allowed, places = state.allowed(), self.place.positions.places(here, written)
 
         def look_back(number: int, layer: DecoderLayer) -> LookBack:
             keys, values = state.layer(number)
-            return lambda states: layer.attention.step(states, keys, values, allowed)
+            return lambda states: layer.attention.step(states, places, keys, values, allowed)
 
-        tokens = tokens.view(len(source.memory.states), -1)  # [B,K]
         return self._read(tokens, here, source, list(itertools.starmap(look_back, enumerate(self.layers)))), state
 
     def decode(self, tgt_in: Tensor, source: Source, probe: Probe | None = None) -> Features:
-        def look_back(layer: DecoderLayer) -> LookBack:
-            return lambda states: layer.attention(states, causal=True, probe=probe)
-
         positions = torch.arange(tgt_in.shape[1], device=tgt_in.device)
+        places = self.place.positions.places(positions, positions)
+
+        def look_back(layer: DecoderLayer) -> LookBack:
+            return lambda states: layer.attention(states, places, causal=True, probe=probe)
+
         return self._read(tgt_in, positions, source, [look_back(layer) for layer in self.layers], probe)
 
     def _read(

@@ -12,8 +12,9 @@ from nmt.data.batch import BOS, Padded, collate
 from nmt.models.build import build_model
 from nmt.models.interface import Memory, Source
 from nmt.models.layers import Dropout
-from nmt.models.multihead import CrossAttention, SelfAttention
-from nmt.models.positions import Learned, Sinusoidal
+from nmt.models.multihead import BasicSelfAttention, CrossAttention, SelfAttention
+from nmt.models.positions import Alibi, Learned, Places, Positions, Rotary, Sinusoidal, slopes, turned
+from nmt.models.transformer import FeedForward, build_norm
 
 WIDTH, HEADS = 16, 4
 NEAR = {"atol": 1e-5, "rtol": 1e-5}
@@ -60,12 +61,12 @@ def test_self_attention_is_pytorchs(probe):
     copy_self(theirs, ours)
     x = states()
     expected, weights = theirs(x, x, x, key_padding_mask=~MASK, average_attn_weights=False)
-    torch.testing.assert_close(ours(x, mask=MASK, probe=probe), expected, **NEAR)
+    torch.testing.assert_close(ours(x, Places(), mask=MASK, probe=probe), expected, **NEAR)
     if probe is not None:
         torch.testing.assert_close(probe.weights, weights, **NEAR)
     future = torch.ones(6, 6, dtype=torch.bool).triu(1)
     expected, weights = theirs(x, x, x, attn_mask=future, average_attn_weights=False)
-    torch.testing.assert_close(ours(x, causal=True, probe=probe), expected, **NEAR)
+    torch.testing.assert_close(ours(x, Places(), causal=True, probe=probe), expected, **NEAR)
     if probe is not None:
         torch.testing.assert_close(probe.weights, weights, **NEAR)
 
@@ -140,7 +141,7 @@ def test_encoder_is_pytorchs(norm):
         torch.randint(4, 19, MASK.shape, generator=torch.Generator().manual_seed(1)) * MASK, MASK.sum(1), False
     )
     embedded = model.encoder.embedding.lookup(src.ids)
-    positions = Sinusoidal(WIDTH)(torch.arange(6))
+    positions = Sinusoidal(WIDTH).embed(torch.arange(6))
     expected = theirs(embedded + positions, src_key_padding_mask=~MASK)
     memory = model.encoder(src)
     torch.testing.assert_close(memory.states[MASK], expected[MASK], **NEAR)
@@ -156,30 +157,106 @@ def test_decoder_is_pytorchs(norm):
     tgt = torch.randint(4, 19, (3, 5), generator=torch.Generator().manual_seed(1))
     memory = Memory(states() * MASK[:, :, None], MASK, states()[:, 0])
     source = Source(memory, model.decoder.prepare(memory), None, 0)
-    embedded = model.decoder.embedding.lookup(tgt) + Sinusoidal(WIDTH)(torch.arange(5))
+    embedded = model.decoder.embedding.lookup(tgt) + Sinusoidal(WIDTH).embed(torch.arange(5))
     future = nn.Transformer.generate_square_subsequent_mask(5, dtype=torch.float32)
     expected = theirs(embedded, memory.states, tgt_mask=future, memory_key_padding_mask=~MASK)
     torch.testing.assert_close(model.decoder.decode(tgt, source).hidden, expected, **NEAR)
 
 
 def test_sinusoids_are_the_papers():
-    found = Sinusoidal(8)(torch.arange(100))
+    found = Sinusoidal(8).embed(torch.arange(100))
     for position in (0, 1, 7, 99):
         for i in range(4):
             angle = position / 10000 ** (2 * i / 8)
             assert float(found[position, 2 * i]) == pytest.approx(math.sin(angle), abs=1e-5)
             assert float(found[position, 2 * i + 1]) == pytest.approx(math.cos(angle), abs=1e-5)
-    assert Sinusoidal(7)(torch.arange(3)).shape == (3, 7)
+    assert Sinusoidal(7).embed(torch.arange(3)).shape == (3, 7)
 
 
 def test_learned_positions_end():
     positions = Learned(4, 8)
-    found = positions(torch.tensor([0, 3, 4, 100]))
+    found = positions.embed(torch.tensor([0, 3, 4, 100]))
     torch.testing.assert_close(found[:2], positions.table.weight[[0, 3]])
     torch.testing.assert_close(found[2:], positions.table.weight[[3, 3]])
 
 
-@pytest.mark.parametrize("name", ["transformer", "transformer-post"])
+def test_alibi_slopes_are_the_papers():
+    """Section 3: for 8 heads 1/2 to 1/256; for 16, 1/sqrt(2) to 1/256; for others, as the authors' code has it."""
+    assert slopes(8) == pytest.approx([2.0**-h for h in range(1, 9)])
+    assert slopes(16) == pytest.approx([2.0 ** (-h / 2) for h in range(1, 17)])
+    assert slopes(1) == [2.0**-8]
+    assert slopes(6) == pytest.approx([2.0**-2, 2.0**-4, 2.0**-6, 2.0**-8, 2.0**-1, 2.0**-3])
+
+
+def test_alibi_falls_with_the_distance():
+    bias = Alibi(2).places(torch.arange(4), torch.arange(4)).bias
+    for head, slope in enumerate((2.0**-4, 2.0**-8)):
+        for i in range(4):
+            for j in range(4):
+                assert float(bias[head, i, j]) == pytest.approx(-slope * abs(i - j))
+
+
+def test_rotary_is_a_product_of_complex_numbers():
+    """Features 2i and 2i+1 are a complex number, turned by exp(i p theta); so products know the distance alone."""
+    draw = torch.Generator().manual_seed(1)
+    query, key = (torch.randn(1, 1, 9, 8, generator=draw) for _ in range(2))
+    turn = Rotary(8).places(torch.arange(9), torch.arange(9)).turn
+    theta = torch.tensor([10000.0 ** (-2 * i / 8) for i in range(4)], dtype=torch.float64)
+    angles = torch.arange(9, dtype=torch.float64)[:, None] * theta
+    expected = torch.view_as_complex(query.double().unflatten(-1, (4, 2)).contiguous()) * torch.exp(1j * angles)
+    torch.testing.assert_close(turned(query, turn), torch.view_as_real(expected).flatten(-2).float(), **NEAR)
+    same_query, same_key = query[:, :, :1].expand_as(query), key[:, :, :1].expand_as(key)
+    scores = (turned(same_query, turn) @ turned(same_key, turn).transpose(2, 3))[0, 0]
+    for distance in range(-8, 9):
+        diagonal = scores.diagonal(distance)
+        torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), **NEAR)
+
+
+@torch.no_grad()
+def test_without_positions_the_encoder_cannot_tell_the_order():
+    model = build("transformer-basic")
+    order = [3, 0, 4, 1, 2]
+    one, other = ([5, 6, 7, 8, 9], [[5, 6, 7, 8, 9][n] for n in order])
+    states, mixed = (model.encoder(collate([src]).src).states[0] for src in (one, other))
+    torch.testing.assert_close(mixed[:5], states[order], **NEAR)
+    assert Positions().embed(torch.arange(3)) is None
+
+
+@torch.no_grad()
+def test_basic_attention_is_a_mean_by_likeness():
+    """y_i = sum_j softmax_j(x_i . x_j / sqrt(D)) x_j, and nothing to learn in it."""
+    attention, x = BasicSelfAttention(1, 0.0, "self"), states()
+    assert list(attention.parameters()) == []
+    for b in range(3):
+        for i in range(6):
+            scores = torch.stack([x[b, i] @ x[b, j] / math.sqrt(WIDTH) for j in range(6)])
+            expected = sum(w * x[b, j] for j, w in enumerate(scores.softmax(0)))
+            torch.testing.assert_close(attention(x, Places())[b, i], expected, **NEAR)
+
+
+@torch.no_grad()
+def test_activations_and_norms_are_their_formulae():
+    x = states()
+    for activation, f in (
+        ("relu", lambda z: z.clamp(min=0)),
+        ("gelu", lambda z: z * 0.5 * (1 + torch.erf(z / 2**0.5))),
+    ):
+        part = FeedForward(TransformerEncoderConfig(width=WIDTH, feed_forward=8, activation=activation)).eval()
+        expected = f(x @ part.inner.weight.T + part.inner.bias) @ part.outer.weight.T + part.outer.bias
+        torch.testing.assert_close(part(x), expected, **NEAR)
+    part = FeedForward(TransformerEncoderConfig(width=WIDTH, feed_forward=8, activation="swiglu", bias=False)).eval()
+    gate, values = x @ part.inner.weight[:8].T, x @ part.inner.weight[8:].T
+    torch.testing.assert_close(part(x), (gate * torch.sigmoid(gate) * values) @ part.outer.weight.T, **NEAR)
+    norm = build_norm(TransformerEncoderConfig(width=WIDTH, normalization="rms"))
+    torch.testing.assert_close(norm(x), x / x.square().mean(-1, keepdim=True).sqrt(), atol=1e-4, rtol=1e-4)
+
+
+def test_without_biases_there_is_none():
+    names = [name for name, _ in build("transformer-alibi").named_parameters() if name.endswith("bias")]
+    assert names == ["head.bias"]
+
+
+@pytest.mark.parametrize("name", ["transformer", "transformer-post", "transformer-alibi", "transformer-rotary"])
 def test_order_matters(name):
     """Without positions attention could not tell a sentence from its reverse."""
     model, tgt = build(name), [[5, 6, 7, 8]]
