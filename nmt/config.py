@@ -118,7 +118,57 @@ class AdditiveConfig(Settings):
     width: PositiveInt = 512
 
 
-AttentionConfig = Annotated[DotConfig | ScaledDotConfig | GeneralConfig | AdditiveConfig, Field(discriminator="kind")]
+class NoAttentionConfig(Settings):
+    """The bottleneck: all the decoder has of the sentence is the vector it starts from."""
+
+    kind: Literal["none"] = "none"
+
+
+ScorerConfig = DotConfig | ScaledDotConfig | GeneralConfig | AdditiveConfig
+AttentionConfig = Annotated[ScorerConfig | NoAttentionConfig, Field(discriminator="kind")]
+
+
+class LastBridge(Settings):
+    """Where the encoder's two directions ended; the mean of a transformer's states."""
+
+    kind: Literal["last"] = "last"
+
+
+class ZeroBridge(Settings):
+    """Nothing of the source."""
+
+    kind: Literal["zero"] = "zero"
+
+
+class SumBridge(Settings):
+    """The sum of the encoder's states."""
+
+    kind: Literal["sum"] = "sum"
+
+
+class MeanBridge(Settings):
+    """Their mean."""
+
+    kind: Literal["mean"] = "mean"
+
+
+class MaxBridge(Settings):
+    """The largest value of each feature."""
+
+    kind: Literal["max"] = "max"
+
+
+class PooledBridge(Settings):
+    """Learned vectors v attend to the states x: dot is v'x, bilinear v'Wx, mlp v'tanh(Wx)."""
+
+    kind: Literal["attention"] = "attention"
+    score: Literal["dot", "bilinear", "mlp"] = "mlp"
+    vectors: PositiveInt = Field(1, description="how many, joined")
+
+
+BridgeConfig = Annotated[
+    LastBridge | ZeroBridge | SumBridge | MeanBridge | MaxBridge | PooledBridge, Field(discriminator="kind")
+]
 
 
 class EmbeddingConfig(Settings):
@@ -134,9 +184,10 @@ class RnnEncoderConfig(Settings):
     """Bidirectional; each direction has half the width."""
 
     kind: Literal["rnn"] = "rnn"
-    cell: Literal["lstm", "gru"] = "lstm"
+    cell: Literal["lstm", "gru", "tanh"] = "lstm"
     layers: PositiveInt = 1
     width: PositiveInt = 512
+    residual: bool = Field(False, description="each layer but the first adds to what it reads; for deep stacks")
 
     @model_validator(mode="after")
     def _two_halves(self) -> Self:
@@ -147,11 +198,39 @@ class RnnEncoderConfig(Settings):
 
 class RnnDecoderConfig(Settings):
     kind: Literal["rnn"] = "rnn"
-    cell: Literal["lstm", "gru"] = "lstm"
+    cell: Literal["lstm", "gru", "tanh"] = "lstm"
     layers: PositiveInt = 1
     width: PositiveInt = 512
-    input_feeding: bool = Field(True, description="the attentional state of a step is input of the next")
+    residual: bool = Field(False, description="each layer but the first adds to what it reads; for deep stacks")
+    wiring: Literal["luong", "bahdanau"] = Field(
+        "luong",
+        description="luong: the state after reading a token asks; bahdanau: the one before asks, and what attention "
+        "brings enters the cell",
+    )
+    input_feeding: bool | None = Field(
+        None, description="the attentional state of a step is input of the next; by default so with luong and attention"
+    )
     attention: AttentionConfig = AdditiveConfig()
+    output: Literal["tanh", "concat"] = Field(
+        "tanh", description="what the head sees: tanh(W [context; state]), or [context; state] as it is"
+    )
+    bridge: BridgeConfig = LastBridge()
+
+    @model_validator(mode="after")
+    def _wires_fit(self) -> Self:
+        if self.wiring == "bahdanau" and self.attention.kind == "none":
+            raise ValueError("bahdanau wiring feeds what attention brings into the cell: attention cannot be none")
+        if self.input_feeding and (self.wiring == "bahdanau" or self.attention.kind == "none"):
+            reason = "there is none" if self.attention.kind == "none" else "in bahdanau wiring the context does that"
+            raise ValueError(f"input_feeding tells the next step what attention brought, but {reason}: leave it out")
+        return self
+
+    @property
+    def feeds(self) -> bool:
+        """Whether there is input feeding."""
+        if self.input_feeding is None:
+            return self.wiring == "luong" and self.attention.kind != "none"
+        return self.input_feeding
 
 
 class VocabHeadConfig(Settings):

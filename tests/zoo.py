@@ -14,7 +14,11 @@ from nmt.config import (
     DotConfig,
     EmbeddingConfig,
     GeneralConfig,
+    MaxBridge,
+    MeanBridge,
     ModelConfig,
+    NoAttentionConfig,
+    PooledBridge,
     RnnDecoderConfig,
     RnnEncoderConfig,
     ScaledDotConfig,
@@ -22,6 +26,7 @@ from nmt.config import (
     TransformerDecoderConfig,
     TransformerEncoderConfig,
     WordsConfig,
+    ZeroBridge,
 )
 from nmt.data.batch import Batch, collate
 from nmt.models.build import build_model
@@ -32,16 +37,17 @@ from nmt.text.tokenizer import WordTokenizer
 SRC_SIZE, TGT_SIZE = 19, 19
 
 
-def rnn(cell="lstm", layers=1, feeding=False, attention=None, tie="decoder"):
+def rnn(cell="lstm", layers=1, feeding=False, attention=None, tie="decoder", **decoder):
     return ModelConfig(
         embedding=EmbeddingConfig(width=12, tie=tie),
-        encoder=RnnEncoderConfig(cell=cell, layers=layers, width=16),
+        encoder=RnnEncoderConfig(cell=cell, layers=layers, width=16, residual=decoder.get("residual", False)),
         decoder=RnnDecoderConfig(
             cell=cell,
             layers=layers,
             width=16,
             input_feeding=feeding,
             attention=attention or AdditiveConfig(width=8),
+            **decoder,
         ),
         dropout=0.1,
     )
@@ -69,6 +75,10 @@ ZOO: dict[str, ModelConfig] = {
     "dot": rnn(attention=DotConfig()),
     "scaled-dot": rnn(attention=ScaledDotConfig(), feeding=True),
     "general": rnn(attention=GeneralConfig()),
+    "bottleneck": rnn(attention=NoAttentionConfig(), bridge=PooledBridge(vectors=2)),
+    "bahdanau": rnn(wiring="bahdanau", bridge=MeanBridge()),
+    "tanh-residual": rnn(cell="tanh", layers=3, residual=True, bridge=MaxBridge()),
+    "concat-feeding": rnn(cell="gru", layers=2, residual=True, feeding=True, output="concat", bridge=ZeroBridge()),
     "transformer": transformer(),
     "transformer-post": transformer(tie="all", norm="post", positions="learned"),
     "transformer-alibi": transformer(positions="alibi", normalization="rms", activation="swiglu", bias=False),
@@ -80,6 +90,15 @@ ZOO: dict[str, ModelConfig] = {
 
 each_model = pytest.mark.parametrize("name", ZOO)
 """Runs a law for every member: `@each_model` above `def test_law(name)`."""
+
+
+def attends(name: str) -> bool:
+    """Whether something in its decoder looks at the source."""
+    return getattr(ZOO[name].decoder, "attention", None) != NoAttentionConfig()
+
+
+each_attentive = pytest.mark.parametrize("name", [name for name in ZOO if attends(name)])
+"""The same for those that have attention between source and target."""
 
 
 def build(name: str, seed: int = 1) -> Seq2Seq:

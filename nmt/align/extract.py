@@ -28,9 +28,13 @@ _WINDOW_PAIRS = 2000  # pairs sorted by length together ...
 _WINDOW_CELLS = 8_000_000  # ... unless their maps grow beyond this many weights (32 MB) before
 
 
+NOWHERE = Alignment("", "output")
+"""Of a model without attention."""
+
+
 class _Aligned(Protocol):
     @property
-    def alignment(self) -> Alignment: ...
+    def alignment(self) -> Alignment | None: ...
 
 
 class Attends(Protocol):
@@ -101,16 +105,22 @@ def choose_reading(
     not taken over. Self-attention is read at the input: then row and column of a word stand for the same thing.
     Raises UserError that lists what there is, if the model has no such attention or head.
     """
-    alignment = model.decoder.alignment
+    alignment = model.decoder.alignment or NOWHERE
     chosen = settings.attention or alignment.name
     if attention is not None and attention != chosen:
         settings, chosen = AlignConfig(), attention
     own: Read = "input" if chosen.endswith(".self") else alignment.read
     reading = Reading(chosen, heads or settings.heads, read or settings.read or own)
     known = attentions(model, device)
+    if chosen == NOWHERE.name:
+        raise UserError(
+            "nothing in this model looks at the source: it has no attention between the two",
+            f"It has {', '.join(known)}." if known else "Its sentence is one vector.",
+        )
     if chosen not in known:
         raise UserError(
-            f"the model has no attention called {chosen!r}", f"It has {', '.join(known)}; layers count from 1."
+            f"the model has no attention called {chosen!r}",
+            f"It has {', '.join(known)}; layers count from 1." if known else "It has none at all.",
         )
     missing = [head for head in reading.heads or () if head > known[chosen]]
     if missing:
@@ -146,6 +156,8 @@ def attention_maps(
     if model.training:
         raise ValueError("the model is in training mode: dropout would blur its attention; call eval() first")
     if reading is None:
+        if model.decoder.alignment is None:
+            raise ValueError("nothing in the model looks at the source")
         name, read = model.decoder.alignment
         reading = Reading(name, None, read)
     src_tokenizer, tgt_tokenizer = tokenizers

@@ -77,7 +77,7 @@ def _size(part: EncoderConfig | DecoderConfig) -> str:
         return f"{size}, {part.heads} heads, feed-forward {part.feed_forward}, {part.norm}-norm"
     if not isinstance(part, RnnDecoderConfig):
         return f"{size} {part.cell}"
-    feeding = ", input feeding" if part.input_feeding else ""
+    feeding = ", input feeding" if part.feeds else ""
     return f"{size} {part.cell}{feeding}, {part.attention.kind} attention"
 
 

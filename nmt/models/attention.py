@@ -13,7 +13,7 @@ from typing import assert_never
 import torch
 from torch import Tensor, nn
 
-from nmt.config import AdditiveConfig, AttentionConfig, DotConfig, GeneralConfig, ScaledDotConfig
+from nmt.config import AdditiveConfig, DotConfig, GeneralConfig, ScaledDotConfig, ScorerConfig
 from nmt.models.interface import Memory, Probe
 
 
@@ -74,7 +74,7 @@ class Additive(Scorer):
         return self.v(hidden).squeeze(-1)
 
 
-def build_scorer(config: AttentionConfig, query_width: int, memory_width: int) -> Scorer:
+def build_scorer(config: ScorerConfig, query_width: int, memory_width: int) -> Scorer:
     match config:
         case DotConfig():
             return Dot()

@@ -33,7 +33,7 @@ def build_model(config: ModelConfig, src_size: int, tgt_size: int) -> Seq2Seq:
     encoder = build_encoder(config.encoder, TokenEmbedding(src_table, config.dropout), config.dropout)
     tgt_embedding = TokenEmbedding(tgt_table, config.dropout)
     decoder = build_decoder(config.decoder, tgt_embedding, config.encoder.width, config.dropout)
-    head = VocabHead(config.decoder.width, tgt_size, None if tie == "none" else tgt_table)
+    head = VocabHead(decoder.width, tgt_size, None if tie == "none" else tgt_table)
     return Seq2Seq(encoder, decoder, head)
 
 

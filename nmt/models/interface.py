@@ -106,7 +106,8 @@ class Encoder(nn.Module, ABC):
 class Decoder(nn.Module, ABC, Generic[StateT]):
     """Writes the target: a known one at once (`decode`), or one token at a time (`step`). The two must agree."""
 
-    alignment: Alignment
+    width: int  # of Features.hidden
+    alignment: Alignment | None  # None: nothing in it looks at the source
 
     @abstractmethod
     def prepare(self, memory: Memory) -> tuple[Tensor, ...]:

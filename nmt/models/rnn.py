@@ -5,7 +5,7 @@ Shapes: see the legend in `interface.py`; L layers.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, assert_never, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from nmt.config import RnnDecoderConfig, RnnEncoderConfig
 from nmt.data.batch import Padded
 from nmt.models.attention import Attention, build_scorer
+from nmt.models.bridge import Bridge, build_summary
 from nmt.models.interface import Alignment, Decoder, Encoder, Features, Memory, Probe, Source
 from nmt.models.layers import Dropout, TokenEmbedding
 
-CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "tanh": nn.RNN}
 
 
 def reversal(src: Padded) -> Tensor:
@@ -41,7 +42,7 @@ class RnnEncoder(Encoder):
         self.forwards = nn.ModuleList(cell(size, width // 2, batch_first=True) for size in inputs)
         self.backwards = nn.ModuleList(cell(size, width // 2, batch_first=True) for size in inputs)
         self.dropout = Dropout(dropout)
-        self.width = width
+        self.width, self.residual = width, config.residual
 
     def forward(self, src: Padded, probe: Probe | None = None) -> Memory:
         states = self.embedding(src.ids)  # [B,S,D]
@@ -51,11 +52,11 @@ class RnnEncoder(Encoder):
             return sequence.gather(1, order[:, :, None].expand_as(sequence))
 
         for n, (left_to_right, right_to_left) in enumerate(zip(self.forwards, self.backwards, strict=True)):
-            if n > 0:
-                states = self.dropout(states)
-            ahead = left_to_right(states)[0]  # [B,S,D/2]
-            back = reverse(right_to_left(reverse(states))[0])  # [B,S,D/2]
-            states = torch.cat([ahead, back], dim=-1)  # [B,S,D]
+            read = self.dropout(states) if n > 0 else states
+            ahead = left_to_right(read)[0]  # [B,S,D/2]
+            back = reverse(right_to_left(reverse(read))[0])  # [B,S,D/2]
+            said = torch.cat([ahead, back], dim=-1)  # [B,S,D]
+            states = said + states if self.residual and n > 0 else said
         last = (src.lengths - 1)[:, None, None].expand(-1, 1, ahead.shape[-1])
         summary = torch.cat([ahead.gather(1, last)[:, 0], back[:, 0]], dim=-1)  # [B,D] where each direction ended
         mask = src.mask
@@ -76,43 +77,83 @@ class RnnState(NamedTuple):
         return RnnState(self.hidden.index_select(0, rows), chosen(self.cell), chosen(self.feed))
 
 
+class Recurrence(nn.Module):
+    """A stack of one-directional layers: a whole sequence at once, or one step."""
+
+    def __init__(self, config: RnnDecoderConfig, inputs: int, dropout: float) -> None:
+        super().__init__()
+        self.cell, self.residual = config.cell, config.residual
+        sizes = [inputs] + [config.width] * (config.layers - 1)
+        self.layers = nn.ModuleList(CELLS[config.cell](size, config.width, batch_first=True) for size in sizes)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, states: Tensor, start: RnnState) -> Tensor:
+        """[B,T,inputs] -> [B,T,D]"""
+        for n, layer in enumerate(self.layers):
+            read = self.dropout(states) if n > 0 else states
+            hidden = start.hidden[:, n][None].contiguous()  # [1,B,D], as the kernels want it
+            first = hidden if start.cell is None else (hidden, start.cell[:, n][None].contiguous())
+            said = layer(read, first)[0]
+            states = said + states if self.residual and n > 0 else said
+        return states
+
+    def step(self, states: Tensor, state: RnnState) -> tuple[Tensor, RnnState]:
+        """[N,inputs] -> [N,D] and the state after it: the cells one by one, a third faster than a sequence of 1."""
+        hidden, cell = list(state.hidden.unbind(1)), [] if state.cell is None else list(state.cell.unbind(1))
+        for n, layer in enumerate(self.layers):
+            read, (weights,) = self.dropout(states) if n > 0 else states, cast(nn.RNNBase, layer).all_weights
+            match self.cell:
+                case "lstm":
+                    hidden[n], cell[n] = torch.lstm_cell(read, (hidden[n], cell[n]), *weights)
+                case "gru":
+                    hidden[n] = torch.gru_cell(read, hidden[n], *weights)
+                case "tanh":
+                    hidden[n] = torch.rnn_tanh_cell(read, hidden[n], *weights)
+                case _:
+                    assert_never(self.cell)
+            states = hidden[n] + states if self.residual and n > 0 else hidden[n]
+        after = torch.stack(cell, dim=1) if cell else None
+        return states, state._replace(hidden=torch.stack(hidden, dim=1), cell=after)
+
+
 class RnnDecoder(Decoder[RnnState]):
     """Luong's wiring: the recurrent state after reading a token is the query; the output is the attentional state
     tanh(W [context; hidden]) (Luong et al. 2015, equation 5). With input feeding it is input of the next step, too.
+    Bahdanau's: the state before reading is the query, and the context enters the cell (Bahdanau et al. 2015, A.1.2).
 
-    Without input feeding no step depends on an earlier step's attention, so a known target takes one recurrent call
-    and one attention for all positions; with it, `decode` folds `step`'s own code over the positions.
+    Where no step depends on an earlier step's attention, a known target takes one recurrent call and one attention
+    for all positions; else `decode` folds `step`'s own code over the positions.
     """
-
-    alignment = Alignment("decoder.cross", "output")
 
     def __init__(self, config: RnnDecoderConfig, embedding: TokenEmbedding, memory_width: int, dropout: float) -> None:
         super().__init__()
         self.embedding = embedding
-        self.layers, self.width, self.input_feeding = config.layers, config.width, config.input_feeding
-        self.gated = config.cell == "lstm"
-        self.bridge = nn.Linear(memory_width, config.layers * config.width * (2 if self.gated else 1))
-        self.rnn = CELLS[config.cell](
-            embedding.width + (config.width if config.input_feeding else 0),
-            config.width,
-            config.layers,
-            batch_first=True,
-            dropout=dropout if config.layers > 1 else 0.0,
-        )
-        scorer = build_scorer(config.attention, config.width, memory_width)
-        self.attention = Attention(scorer, self.alignment.name)
-        self.combine = nn.Linear(memory_width + config.width, config.width)
+        self.attention: Attention | None = None
+        self.alignment: Alignment | None = None
+        context = 0
+        if config.attention.kind != "none":
+            self.alignment = Alignment("decoder.cross", "output")
+            scorer = build_scorer(config.attention, config.width, memory_width)
+            self.attention, context = Attention(scorer, self.alignment.name), memory_width
+        self.asks_first = config.wiring == "bahdanau"
+        self.combine = nn.Linear(context + config.width, config.width) if config.output == "tanh" else None
+        self.width = context + config.width if self.combine is None else config.width
+        self.feeds = config.feeds
+        inputs = embedding.width + (self.width if self.feeds else 0) + (context if self.asks_first else 0)
+        self.recurrence = Recurrence(config, inputs, dropout)
+        summary = build_summary(config.bridge, memory_width)
+        parts = 2 if config.cell == "lstm" else 1
+        self.bridge = Bridge(summary, parts=parts, layers=config.layers, width=config.width)
         self.dropout = Dropout(dropout)
 
     def prepare(self, memory: Memory) -> tuple[Tensor, ...]:
-        return (self.attention.keys(memory),)
+        return () if self.attention is None else (self.attention.keys(memory),)
 
     def start(self, source: Source, rows: int, steps: int) -> RnnState:
-        summary = source.memory.summary
-        start = torch.tanh(self.bridge(summary)).view(len(summary), -1, self.layers, self.width)
-        start = start.repeat_interleave(rows // len(summary), dim=0)  # [N,1 or 2,L,D]
-        feed = start.new_zeros(rows, self.width) if self.input_feeding else None
-        return RnnState(start[:, 0], start[:, 1] if self.gated else None, feed)
+        start = self.bridge(source.memory)  # [B,1 or 2,L,D]
+        start = start.repeat_interleave(rows // len(start), dim=0)  # [N,1 or 2,L,D]
+        feed = start.new_zeros(rows, self.width) if self.feeds else None
+        return RnnState(start[:, 0], start[:, 1] if start.shape[1] == 2 else None, feed)
 
     def step(self, tokens: Tensor, state: RnnState, source: Source) -> tuple[Features, RnnState]:
         return self._advance(self.embedding(tokens[:, None]), state, source, None)
@@ -120,10 +161,9 @@ class RnnDecoder(Decoder[RnnState]):
     def decode(self, tgt_in: Tensor, source: Source, probe: Probe | None = None) -> Features:
         embedded = self.embedding(tgt_in)  # [B,T,D]
         state = self.start(source, *tgt_in.shape)
-        if not self.input_feeding:
-            hidden = state.hidden.transpose(0, 1).contiguous()  # [L,B,D], as the kernels want it
-            start = hidden if state.cell is None else (hidden, state.cell.transpose(0, 1).contiguous())
-            return self._attend(self.rnn(embedded, start)[0], embedded, source, probe)
+        if not (self.feeds or self.asks_first):
+            outputs = self.recurrence(embedded, state)
+            return self._said(outputs, *self._ask(outputs, source, probe), embedded)
         steps = []
         for position in range(tgt_in.shape[1]):
             features, state = self._advance(embedded[:, position : position + 1], state, source, probe)
@@ -135,32 +175,32 @@ class RnnDecoder(Decoder[RnnState]):
         self, embedded: Tensor, state: RnnState, source: Source, probe: Probe | None
     ) -> tuple[Features, RnnState]:
         """One token per row, [N,1,D]; in search the K beams of a sentence become its queries."""
-        inputs = embedded[:, 0] if state.feed is None else torch.cat([embedded[:, 0], state.feed], dim=-1)
-        outputs, state = self._recur_once(inputs, state)
         sentences = len(source.memory.states)
-        features = self._attend(
-            outputs.view(sentences, -1, self.width), embedded.view(sentences, -1, embedded.shape[-1]), source, probe
-        )
-        if self.input_feeding:
+
+        def queries(rows: Tensor) -> Tensor:
+            return rows.view(sentences, -1, rows.shape[-1])  # [N,D] -> [B,K,D]
+
+        inputs = embedded[:, 0]
+        if self.asks_first:
+            found = self._ask(queries(state.hidden[:, -1]), source, probe)
+            inputs = torch.cat([inputs, cast(Tensor, found[0]).flatten(0, 1)], dim=-1)
+        elif state.feed is not None:
+            inputs = torch.cat([inputs, state.feed], dim=-1)
+        outputs, state = self.recurrence.step(inputs, state)
+        if not self.asks_first:
+            found = self._ask(queries(outputs), source, probe)
+        features = self._said(queries(outputs), *found, queries(embedded[:, 0]))
+        if self.feeds:
             state = state._replace(feed=features.hidden.reshape(-1, self.width))
         return features, state
 
-    def _recur_once(self, inputs: Tensor, state: RnnState) -> tuple[Tensor, RnnState]:
-        """[N,D] -> [N,D] and the state after it: the layers' cells one by one, a third faster than a sequence of 1."""
-        hidden, cell = list(state.hidden.unbind(1)), [] if state.cell is None else list(state.cell.unbind(1))
-        for layer, weights in enumerate(self.rnn.all_weights):
-            if layer > 0:
-                inputs = self.dropout(inputs)
-            if cell:
-                hidden[layer], cell[layer] = torch.lstm_cell(inputs, (hidden[layer], cell[layer]), *weights)
-            else:
-                hidden[layer] = torch.gru_cell(inputs, hidden[layer], *weights)
-            inputs = hidden[layer]
-        after = torch.stack(cell, dim=1) if cell else None
-        return inputs, state._replace(hidden=torch.stack(hidden, dim=1), cell=after)
+    def _ask(self, query: Tensor, source: Source, probe: Probe | None) -> tuple[Tensor | None, Tensor | None]:
+        """[B,Q,D] -> context [B,Q,D of the memory] and weights [B,Q,S], if there is attention."""
+        return (None, None) if self.attention is None else self.attention(query, source.keys[0], source.memory, probe)
 
-    def _attend(self, outputs: Tensor, embedded: Tensor, source: Source, probe: Probe | None) -> Features:
-        """[B,Q,D] recurrent outputs -> attentional states."""
-        context, weights = self.attention(outputs, source.keys[0], source.memory, probe)
-        hidden = self.dropout(torch.tanh(self.combine(torch.cat([context, outputs], dim=-1))))  # [B,Q,D]
-        return Features(hidden, context, embedded, weights)
+    def _said(self, outputs: Tensor, context: Tensor | None, weights: Tensor | None, embedded: Tensor) -> Features:
+        """[B,Q,D] recurrent outputs and what attention brought -> attentional states."""
+        hidden = outputs if context is None else torch.cat([context, outputs], dim=-1)
+        if self.combine is not None:
+            hidden = torch.tanh(self.combine(hidden))
+        return Features(self.dropout(hidden), context, embedded, weights)

@@ -56,7 +56,9 @@ def train(
     torch.manual_seed(settings.seed)
     src, tgt = prepared.tokenizers
     model = build_model(config.model, len(src), len(tgt)).to(device).eval()
-    reading = choose_reading(model, config.align, device=device)  # a mistake in the settings is told now
+    reading = None
+    if model.decoder.alignment is not None or config.align.attention is not None:
+        reading = choose_reading(model, config.align, device=device)  # a mistake in the settings is told now
     model.train()
     optimizer = make_optimizer(settings.optimizer, model)
     state = TrainState()
@@ -199,7 +201,7 @@ def _average(
     *,
     device: torch.device,
     console: Console,
-    reading: Reading,
+    reading: Reading | None,
 ) -> float | None:
     """Averages checkpoints as the settings say; `best` moves there if it scores better. Returns the score of `best`."""
     settings = run.config.train

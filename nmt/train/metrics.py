@@ -219,10 +219,11 @@ class Reporter:
 
     def samples(self, step: int, samples: Iterable[Mapping[str, str]], maps: Iterable[AttentionMap]) -> None:
         """Sample translations: into samples.jsonl and before the person's eyes; their attention: attention.jsonl."""
-        for sample, attention in zip(samples, maps, strict=True):
-            self._samples.write(step, sample)
+        for attention in maps:
             weights = [[round(weight, 4) for weight in row] for row in attention.weights.tolist()]
             self._attention.write(step, {"src": attention.src, "tgt": attention.tgt, "weights": weights})
+        for sample in samples:
+            self._samples.write(step, sample)
             self.console.say("\n".join(f"  {name:<10} {text}" for name, text in sample.items()))
 
 

@@ -28,19 +28,19 @@ class Validation(NamedTuple):
     bleu: float
     chrf: float
     samples: list[dict[str, str]]  # source, reference, output
-    maps: list[AttentionMap]  # of each sample's source and output
+    maps: list[AttentionMap]  # of each sample's source and output; none without attention
 
     def score(self, metric: str) -> float:
         return {"loss": self.loss, "bleu": self.bleu, "chrf": self.chrf}[metric]
 
 
 def validate(
-    model: Seq2Seq, prepared: Prepared, config: Config, *, device: torch.device, precision: str, reading: Reading
+    model: Seq2Seq, prepared: Prepared, config: Config, *, device: torch.device, precision: str, reading: Reading | None
 ) -> Validation:
     """Measures `model` on the development set and leaves it in training mode.
 
     Translation here is greedy: a fraction of the time of a beam, and it ranks checkpoints as well. Attention is that
-    of `reading`, in float32.
+    of `reading`, in float32; without one, there are no maps.
     """
     dev = prepared.dev
     model.eval()
@@ -55,18 +55,33 @@ def validate(
         {"source": sources[i], "reference": references[i], "output": outputs[i]}
         for i in (n * len(dev) // shown for n in range(shown))
     ]
+    maps = _maps(model, prepared, samples, reading, device=device, max_tokens=config.search.max_tokens)
+    validation = Validation(loss, scores["bleu"], scores["chrf"], samples, maps)
+    model.train()
+    return validation
+
+
+def _maps(
+    model: Seq2Seq,
+    prepared: Prepared,
+    samples: list[dict[str, str]],
+    reading: Reading | None,
+    *,
+    device: torch.device,
+    max_tokens: int,
+) -> list[AttentionMap]:
+    if reading is None:
+        return []
     maps = attention_maps(
         model,
         prepared.tokenizers,
         ((sample["source"], sample["output"]) for sample in samples),
         device=device,
-        max_tokens=config.search.max_tokens,
+        max_tokens=max_tokens,
         reading=reading,
         level=_level(prepared.tokenizers, [(sample["source"], sample["reference"]) for sample in samples]),
     )
-    validation = Validation(loss, scores["bleu"], scores["chrf"], samples, list(maps))
-    model.train()
-    return validation
+    return list(maps)
 
 
 def _level(tokenizers: tuple[Tokenizer, Tokenizer], pairs: list[tuple[str, str]]) -> Level:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 from oracles import TablePredictor, exhaustive
-from zoo import WORDS, batch, build, each_model, sentences, write_run
+from zoo import WORDS, batch, build, each_attentive, each_model, sentences, write_run
 
 from nmt.bench import Endless
 from nmt.config import SearchConfig
@@ -84,12 +84,13 @@ def test_step_equals_decode(name, precision, device):
             torch.testing.assert_close(log_probs, expected[:, t], **near)
 
 
-@each_model
+@each_attentive
 def test_weights_sum_to_one_and_padding_gets_none(name, device):
     model, pairs, seen = build(name).to(device), batch().to(device), []
 
-    def probe(_name, weights, _values):
-        seen.append(weights)
+    def probe(heard, weights, _values):
+        if heard == model.decoder.alignment.name:
+            seen.append(weights)
         return weights
 
     with torch.inference_mode(), autocast(device, "bfloat16"):

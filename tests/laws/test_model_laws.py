@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from zoo import TGT_SIZE, batch, build, each_model, sentences
+from zoo import TGT_SIZE, batch, build, each_attentive, each_model, sentences
 
 from nmt.data.batch import PAD, Padded, collate
 from nmt.models.interface import Features
@@ -130,7 +130,7 @@ def test_causal(name):
         torch.testing.assert_close(changed[:, : t + 1], before[:, : t + 1], **TOLERANCE)
 
 
-@each_model
+@each_attentive
 def test_weights_sum_to_one_and_padding_gets_none(name):
     model, pairs, recorder = build(name), batch(), Recorder()
     model.attend(pairs, recorder)
@@ -152,7 +152,7 @@ def test_padding_embeddings_get_no_gradient(name):
     assert (gradient[pairs.src.mask].abs().sum(-1) > 0).all()
 
 
-@each_model
+@each_attentive
 def test_a_probe_sees_and_changes(name):
     """Handing the weights back changes nothing, whichever kernels ran without; handing others back changes what is
     said."""
