@@ -93,25 +93,33 @@ class CharactersConfig(Settings):
 TokenizerConfig = Annotated[SentencePieceConfig | WordsConfig | CharactersConfig, Field(discriminator="kind")]
 
 
-class DotConfig(Settings):
-    """score = q . k; query and memory must have one width."""
+class ScoredAttention(Settings):
+    """Weights are the softmax of scores."""
+
+    heads: PositiveInt = Field(
+        1, description="more than one: each scores and weighs projections of its own; must divide both widths"
+    )
+
+
+class DotConfig(ScoredAttention):
+    """score = q . k; with one head, query and memory must have one width."""
 
     kind: Literal["dot"] = "dot"
 
 
-class ScaledDotConfig(Settings):
+class ScaledDotConfig(ScoredAttention):
     """score = q . k / sqrt(D)."""
 
     kind: Literal["scaled_dot"] = "scaled_dot"
 
 
-class GeneralConfig(Settings):
+class GeneralConfig(ScoredAttention):
     """score = q' W k, the bilinear form."""
 
     kind: Literal["general"] = "general"
 
 
-class AdditiveConfig(Settings):
+class AdditiveConfig(ScoredAttention):
     """score = v' tanh(W [q;k] + b), a small network."""
 
     kind: Literal["additive"] = "additive"
@@ -293,6 +301,7 @@ class ModelConfig(Settings):
     encoder: EncoderConfig = RnnEncoderConfig()
     decoder: DecoderConfig = RnnDecoderConfig()
     head: HeadConfig = VocabHeadConfig()
+    word_dropout: Rate = Field(0.0, description="share of the words, on either side, that are read as unknown")
     dropout: Rate = Field(
         0.3, description="on embeddings; between recurrent layers, on the attentional state; on each residual branch"
     )
@@ -448,12 +457,23 @@ class Config(Settings):
     def _parts_fit(self) -> Self:
         if self.model.embedding.tie == "all" and not self.tokenizer.joint:
             raise ValueError("model.embedding.tie: all shares one embedding, so it needs tokenizer.joint: true")
-        decoder = self.model.decoder
-        if decoder.kind == "rnn" and (
-            decoder.attention.kind in ("dot", "scaled_dot") and decoder.width != self.model.encoder.width
-        ):
-            raise ValueError(
-                f"{decoder.attention.kind} attention compares vectors of one width: model.encoder.width is "
-                f"{self.model.encoder.width}, model.decoder.width {decoder.width}; make them equal or use `general`"
-            )
+        if self.model.decoder.kind == "rnn":
+            _check_attention(self.model.decoder, self.model.encoder.width)
         return self
+
+
+def _check_attention(decoder: RnnDecoderConfig, memory_width: int) -> None:
+    attention = decoder.attention
+    if attention.kind == "none":
+        return
+    for side, width in (("encoder", memory_width), ("decoder", decoder.width)):
+        if width % attention.heads:
+            raise ValueError(
+                f"model.decoder.attention.heads: {attention.heads} heads cannot share model.{side}.width: {width}; "
+                "it must be a multiple"
+            )
+    if attention.kind in ("dot", "scaled_dot") and attention.heads == 1 and decoder.width != memory_width:
+        raise ValueError(
+            f"{attention.kind} attention compares vectors of one width: model.encoder.width is "
+            f"{memory_width}, model.decoder.width {decoder.width}; make them equal or use `general`"
+        )

@@ -75,6 +75,8 @@ ZOO: dict[str, ModelConfig] = {
     "dot": rnn(attention=DotConfig()),
     "scaled-dot": rnn(attention=ScaledDotConfig(), feeding=True),
     "general": rnn(attention=GeneralConfig()),
+    "additive-heads": rnn(attention=AdditiveConfig(width=8, heads=2), feeding=True),
+    "dot-heads": rnn(attention=DotConfig(heads=4)),
     "bottleneck": rnn(attention=NoAttentionConfig(), bridge=PooledBridge(vectors=2)),
     "bahdanau": rnn(wiring="bahdanau", bridge=MeanBridge()),
     "tanh-residual": rnn(cell="tanh", layers=3, residual=True, bridge=MaxBridge()),

@@ -12,9 +12,14 @@ from typing import assert_never
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from nmt.config import AdditiveConfig, DotConfig, GeneralConfig, ScaledDotConfig, ScorerConfig
 from nmt.models.interface import Memory, Probe
+
+MOST_HIDDEN = 1 << 25
+"""Numbers in the hidden layer of additive attention, [B,Q,S,A], that exist at a time; beyond that queries are scored in
+parts, whose hidden layers are made again for the backward pass."""
 
 
 class Scorer(nn.Module, ABC):
@@ -70,8 +75,15 @@ class Additive(Scorer):
         return self.memory(states)
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
-        hidden = torch.tanh(self.query(query)[:, :, None] + keys[:, None])  # [B,Q,S,A]
-        return self.v(hidden).squeeze(-1)
+        query = self.query(query)
+        rows = max(1, MOST_HIDDEN // (keys.numel() or 1))  # queries whose hidden layers may exist together
+        if query.shape[1] <= rows:
+            return self._scores(query, keys)
+        parts = (checkpoint(self._scores, part, keys, use_reentrant=False) for part in query.split(rows, dim=1))
+        return torch.cat(list(parts), dim=1)
+
+    def _scores(self, query: Tensor, keys: Tensor) -> Tensor:
+        return self.v(torch.tanh(query[:, :, None] + keys[:, None])).squeeze(-1)  # by way of [B,Q,S,A]
 
 
 def build_scorer(config: ScorerConfig, query_width: int, memory_width: int) -> Scorer:
@@ -96,16 +108,55 @@ class Attention(nn.Module):
         self.scorer = scorer
         self.name = name
 
-    def keys(self, memory: Memory) -> Tensor:
-        return self.scorer.keys(memory.states)
+    def keys(self, memory: Memory) -> tuple[Tensor, Tensor]:
+        """What is scored, [B,1,S,Dk], and what is weighed, [B,1,S,D]; made once per sentence."""
+        return self.scorer.keys(memory.states)[:, None], memory.states[:, None]
 
-    def forward(self, query: Tensor, keys: Tensor, memory: Memory, probe: Probe | None = None) -> tuple[Tensor, Tensor]:
-        """[B,Q,D], [B,S,Dk] -> context [B,Q,D of the memory], weights [B,Q,S] (float32, padding exactly 0)."""
+    def forward(
+        self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, probe: Probe | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """[B,Q,D], [B,H,S,Dk], [B,H,S,Dv], [B,S] -> context [B,Q,H*Dv], weights [B,Q,S], the mean over the heads
+        (float32, padding exactly 0)."""
+        heads = keys.shape[1]
+        queries = self.split(query, heads).flatten(0, 1)  # [B*H,Q,Dq]
         # A softmax in bfloat16 does not sum to 1 within 1e-3.
-        scores = self.scorer.score(query, keys).float()
-        if memory.mask is not None:
-            scores = scores.masked_fill(~memory.mask[:, None], -torch.inf)
+        scores = self.scorer.score(queries, keys.flatten(0, 1)).unflatten(0, (-1, heads)).float()  # [B,H,Q,S]
+        if mask is not None:
+            scores = scores.masked_fill(~mask[:, None, None], -torch.inf)
         weights = torch.softmax(scores, dim=-1)
         if probe is not None:
-            weights = probe(self.name, weights[:, None], memory.states)[:, 0]
-        return weights.to(memory.states.dtype) @ memory.states, weights
+            weights = probe(self.name, weights, values.transpose(1, 2).flatten(2))
+        context = weights.to(values.dtype) @ values  # [B,H,Q,Dv]
+        return context.transpose(1, 2).flatten(2), weights.mean(dim=1)
+
+    def split(self, query: Tensor, heads: int) -> Tensor:
+        """[B,Q,D] -> [B,H,Q,Dq]"""
+        return query[:, None]
+
+
+class ManyHeads(Attention):
+    """The same in H subspaces (Vaswani et al. 2017, section 3.2.2), with any scorer: each head has its own projections
+    of query, keys and values; the parameters of the scorer itself are shared."""
+
+    def __init__(self, scorer: Scorer, name: str, heads: int, query_width: int, memory_width: int) -> None:
+        super().__init__(scorer, name)
+        self.heads = heads
+        self.query = nn.Linear(query_width, query_width, bias=False)
+        self.key = nn.Linear(memory_width, query_width, bias=False)
+        self.value = nn.Linear(memory_width, memory_width, bias=False)
+
+    def keys(self, memory: Memory) -> tuple[Tensor, Tensor]:
+        keys, values = (
+            part(memory.states).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.key, self.value)
+        )
+        return self.scorer.keys(keys.flatten(0, 1)).unflatten(0, (-1, self.heads)), values
+
+    def split(self, query: Tensor, heads: int) -> Tensor:
+        return self.query(query).unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def build_attention(config: ScorerConfig, query_width: int, memory_width: int, name: str) -> Attention:
+    if config.heads == 1:
+        return Attention(build_scorer(config, query_width, memory_width), name)
+    size = query_width // config.heads
+    return ManyHeads(build_scorer(config, size, size), name, config.heads, query_width, memory_width)

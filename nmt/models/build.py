@@ -30,8 +30,10 @@ def build_model(config: ModelConfig, src_size: int, tgt_size: int) -> Seq2Seq:
     tie, width = config.embedding.tie, config.embedding.width
     tgt_table = embedding_table(tgt_size, width)
     src_table = tgt_table if tie == "all" else embedding_table(src_size, width)
-    encoder = build_encoder(config.encoder, TokenEmbedding(src_table, config.dropout), config.dropout)
-    tgt_embedding = TokenEmbedding(tgt_table, config.dropout)
+    src_embedding, tgt_embedding = (
+        TokenEmbedding(table, config.dropout, config.word_dropout) for table in (src_table, tgt_table)
+    )
+    encoder = build_encoder(config.encoder, src_embedding, config.dropout)
     decoder = build_decoder(config.decoder, tgt_embedding, config.encoder.width, config.dropout)
     head = VocabHead(decoder.width, tgt_size, None if tie == "none" else tgt_table)
     return Seq2Seq(encoder, decoder, head)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from nmt.data.batch import PAD
+from nmt.data.batch import EOS, PAD, UNK
 
 
 class Dropout(nn.Dropout):
@@ -36,10 +36,11 @@ class TokenEmbedding(nn.Module):
     too, and starts small for its sake, is heard as an input: of unit variance, not lost in the first recurrent layer.
     """
 
-    def __init__(self, table: nn.Embedding, dropout: float) -> None:
+    def __init__(self, table: nn.Embedding, dropout: float, word_dropout: float = 0.0) -> None:
         super().__init__()
         self.table = table
         self.dropout = Dropout(dropout)
+        self.word_dropout = word_dropout
 
     @property
     def width(self) -> int:
@@ -50,7 +51,11 @@ class TokenEmbedding(nn.Module):
         return self.dropout(self.lookup(ids))
 
     def lookup(self, ids: Tensor) -> Tensor:
-        """[...] -> [...,D] without dropout, for who adds something first."""
+        """[...] -> [...,D] without dropout, for who adds something first. Words that are dropped are read as unknown
+        (Iyyer et al. 2015 leave them out, which would move the others)."""
+        if self.training and self.word_dropout:
+            dropped = torch.rand(ids.shape, device=ids.device) < self.word_dropout
+            ids = ids.masked_fill(dropped & (ids > EOS), UNK)
         return self.table(ids) * math.sqrt(self.width)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nmt.config import RnnDecoderConfig, RnnEncoderConfig
 from nmt.data.batch import Padded
-from nmt.models.attention import Attention, build_scorer
+from nmt.models.attention import Attention, build_attention
 from nmt.models.bridge import Bridge, build_summary
 from nmt.models.interface import Alignment, Decoder, Encoder, Features, Memory, Probe, Source
 from nmt.models.layers import Dropout, TokenEmbedding
@@ -133,8 +133,8 @@ class RnnDecoder(Decoder[RnnState]):
         context = 0
         if config.attention.kind != "none":
             self.alignment = Alignment("decoder.cross", "output")
-            scorer = build_scorer(config.attention, config.width, memory_width)
-            self.attention, context = Attention(scorer, self.alignment.name), memory_width
+            self.attention = build_attention(config.attention, config.width, memory_width, self.alignment.name)
+            context = memory_width
         self.asks_first = config.wiring == "bahdanau"
         self.combine = nn.Linear(context + config.width, config.width) if config.output == "tanh" else None
         self.width = context + config.width if self.combine is None else config.width
@@ -147,7 +147,7 @@ class RnnDecoder(Decoder[RnnState]):
         self.dropout = Dropout(dropout)
 
     def prepare(self, memory: Memory) -> tuple[Tensor, ...]:
-        return () if self.attention is None else (self.attention.keys(memory),)
+        return () if self.attention is None else self.attention.keys(memory)
 
     def start(self, source: Source, rows: int, steps: int) -> RnnState:
         start = self.bridge(source.memory)  # [B,1 or 2,L,D]
@@ -196,7 +196,9 @@ class RnnDecoder(Decoder[RnnState]):
 
     def _ask(self, query: Tensor, source: Source, probe: Probe | None) -> tuple[Tensor | None, Tensor | None]:
         """[B,Q,D] -> context [B,Q,D of the memory] and weights [B,Q,S], if there is attention."""
-        return (None, None) if self.attention is None else self.attention(query, source.keys[0], source.memory, probe)
+        return (
+            (None, None) if self.attention is None else self.attention(query, *source.keys, source.memory.mask, probe)
+        )
 
     def _said(self, outputs: Tensor, context: Tensor | None, weights: Tensor | None, embedded: Tensor) -> Features:
         """[B,Q,D] recurrent outputs and what attention brought -> attentional states."""

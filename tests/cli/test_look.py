@@ -267,13 +267,14 @@ def test_plot_of_sentences_and_of_translations(call: Call, tmp_path: Path) -> No
     assert "drawn as boxes" not in err
 
 
-def test_plot_reports_missing_glyphs_once(call: Call, tmp_path: Path) -> None:
+def test_plot_reports_missing_glyphs_once(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nmt.align.fonts._installed", dict)  # a machine without fonts
     for name, line in (("src", "中 文\n中\n"), ("tgt", "한\n文 文\n")):
         (tmp_path / name).write_text(line, "utf-8")
     _, err = call("plot", "run", tmp_path / "src", tmp_path / "tgt", "-o", tmp_path / "out")
     assert err.count("drawn as boxes") == 1
     assert "Glyph" not in err
-    assert "no CJK, HANGUL characters: 中 文 한" in err
+    assert "no installed font has these characters, drawn as boxes: CJK 中 文 한. Install Noto Sans CJK" in err
 
 
 def test_plot_with_gold(call: Call, tmp_path: Path) -> None:

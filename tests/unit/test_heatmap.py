@@ -9,9 +9,13 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from nmt.align.heatmap import draw_heatmap, missing_scripts
+from nmt.align import heatmap
+from nmt.align.fonts import choose_fonts
+from nmt.align.heatmap import draw_heatmap
 from nmt.align.links import Gold
 from nmt.align.maps import AttentionMap
 from nmt.errors import UserError
@@ -107,10 +111,90 @@ def test_long_words_are_cut(tmp_path: Path) -> None:
     assert texts(path)[:2] == ["x" * 31 + "…", "y" * 32]
 
 
-def test_missing_glyphs_are_returned_not_warned_of(tmp_path: Path) -> None:
-    missing = draw_heatmap(attention(["中文", "한", "abc"], ["مرحبا", "été"]), tmp_path / "map.png")
-    assert missing == frozenset("中文한")
-    assert missing_scripts(missing) == "DejaVu Sans has no CJK, HANGUL characters: 中 文 한"
+def test_missing_glyphs_are_returned_not_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nmt.align.fonts._installed", dict)  # a machine without fonts
+    for kind in ("png", "svg", "pdf"):
+        path = tmp_path / f"map.{kind}"
+        missing = draw_heatmap(attention(["中文", "한", "abc"], ["مرحبا", "été"]), path, title="Ꭳ")
+        assert missing == frozenset("中文한Ꭳ")
+
+
+WORDS = {
+    "Latin": "Straße,",
+    "Cyrillic": "Привет!",
+    "CJK": "日本語。",
+    "Cherokee": "ᎣᏏᏲ",
+    "Devanagari": "क्षत्रिय",
+    "Arabic": "مرحبا،",
+    "Hebrew": "(שלום)",
+}
+RIGHT_TO_LEFT = {"Arabic", "Hebrew"}
+
+
+def test_an_svg_has_labels_in_logical_order_and_says_their_direction(tmp_path: Path) -> None:
+    """Viewers order and join the letters; reversed ones would come out reversed. The same file each time."""
+    one, two = tmp_path / "one.svg", tmp_path / "two.svg"
+    words = list(WORDS.values())
+    for path in (one, two):
+        draw_heatmap(attention(words, words[::-1]), path, title=WORDS["Hebrew"])
+    directed = [f"\u2067{word}\u2069" if name in RIGHT_TO_LEFT else word for name, word in WORDS.items()]
+    drawn = texts(one)
+    assert drawn[: len(words)] == directed
+    assert drawn[len(words) : 2 * len(words)] == directed[::-1]
+    assert directed[-1] in drawn[2 * len(words) :], "the title"
+    assert one.read_bytes() == two.read_bytes()
+
+
+def pixels(word: str, path: Path) -> np.ndarray:
+    draw_heatmap(attention(["a"], [word]), path)
+    return imread(path)
+
+
+def by_hand(shown: str) -> str:
+    """Glyphs from left to right, whatever their direction."""
+    return f"\u202d{shown}\u202c"
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("שלום", "םולש"),
+        ("שלום,", ",םולש"),  # the comma ends the word: it stands to the left
+        ("שלום2024", "2024םולש"),  # numbers run from left to right
+        ("▁של", "לש▁"),
+        ("بب", "\ufe90\ufe91"),  # final and initial form: joined
+        ("مرحبا", "\ufe8e\ufe92\ufea3\ufeae\ufee3"),  # what follows ra and alif is not joined to it
+    ],
+)
+def test_right_to_left_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, shown: str) -> None:
+    """The picture of a word is the one of its glyphs, put from left to right by hand."""
+    drawn = pixels(word, tmp_path / "word.png")
+    monkeypatch.setattr(heatmap, "_visible", str)  # the override is shown as an escape otherwise
+    np.testing.assert_array_equal(drawn, pixels(by_hand(shown), tmp_path / "shown.png"))
+    reverse = pixels(by_hand(shown[::-1]), tmp_path / "reverse.png")
+    assert drawn.shape != reverse.shape or not np.array_equal(drawn, reverse)
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_matplotlib_misses_no_glyph(name: str) -> None:
+    """It warns of those it misses, and warnings are errors here."""
+    word = WORDS[name]
+    fonts = choose_fonts([word])
+    if fonts.missing:
+        pytest.skip(f"no font for {name} is installed")
+    figure = Figure()
+    figure.text(0.5, 0.5, word, fontfamily=fonts.families(word))
+    FigureCanvasAgg(figure).draw()
+
+
+def test_fonts_in_a_pdf(tmp_path: Path) -> None:
+    """Only TrueType outlines, those of the default font, are embedded as they are."""
+    draw_heatmap(attention(["a"], ["b"]), tmp_path / "plain.pdf")
+    assert b"/CIDFontType2" in (tmp_path / "plain.pdf").read_bytes()
+    if draw_heatmap(attention(["a"], ["中"]), tmp_path / "cjk.pdf"):
+        pytest.skip("no font for CJK is installed")
+    assert b"/CIDFontType2" not in (tmp_path / "cjk.pdf").read_bytes()
+    assert b"/Type3" in (tmp_path / "cjk.pdf").read_bytes()
 
 
 def test_gold_is_outlined(tmp_path: Path) -> None:
