@@ -1,30 +1,34 @@
-"""Pictures of attention: source words across the top, target words down the side, darker where more is looked at."""
+"""Pictures of attention: source words across the top, target words down the side, darker where more is looked at.
+
+Rows and columns keep the order of the text, in right-to-left languages too; each word is written in its own direction.
+"""
 
 from __future__ import annotations
 
+import logging
 import unicodedata
 import warnings
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
+from nmt.align.fonts import DEFAULT, choose_fonts
 from nmt.align.links import Gold, Link
 from nmt.align.maps import AttentionMap
 from nmt.errors import UserError
 
 FORMATS = ("png", "svg", "pdf")
 
-_FONT = "DejaVu Sans"  # comes with matplotlib: the same picture everywhere
 _COLORS = "Blues"  # light to dark: prints well, and colour-blind readers see it
 _GOLD = "#d95f02"
 _SMALLEST_FONT = 8.0  # points
@@ -39,19 +43,18 @@ def draw_heatmap(
 
     Colours run from 0 to 1. `gold` links are outlined: sure ones solid, possible ones dotted. Labels are drawn
     literally, never read as markup; control characters are shown as escapes.
-    Returns the characters that the font lacks (drawn as boxes), for the caller to report; see `missing_scripts`.
+    Returns the characters that no installed font has (drawn as boxes), for the caller to report: see `missing_fonts`.
     Raises UserError for another suffix.
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         raise UserError(f"{path}: no picture format is called {kind!r}", f"Choose one of {', '.join(FORMATS)}.")
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()  # the user's own matplotlib settings must not change the picture (or switch on TeX)
-        matplotlib.rcParams.update(
-            {"font.family": [_FONT], "svg.fonttype": "none", "svg.hashsalt": "nmt", "pdf.fonttype": 42}
-        )
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # one per glyph and pass; returned instead
-        figure = _figure(attention, title, gold)
+    with _settings():
+        directed = _directed if kind == "svg" else str
+        src, tgt = ([directed(_label(word)) for word in words] for words in (attention.src, attention.tgt))
+        figure, missing = _figure(AttentionMap(src, tgt, attention.weights), directed(_title(title or "")), gold)
+        if any(text.get_fontfamily() != [DEFAULT] for text in figure.findobj(Text)):
+            matplotlib.rcParams["pdf.fonttype"] = 3  # fonts for East Asia are often CFF, which 42 embeds wrongly
         inches = max(figure.get_size_inches())
         metadata = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
         figure.savefig(
@@ -62,25 +65,32 @@ def draw_heatmap(
             pad_inches=0.1,
             metadata=metadata,
         )
-    shown = "".join([*map(_label, attention.src), *map(_label, attention.tgt), _title(title or "")])
-    return frozenset(shown) - _known_characters()
+    return missing
 
 
-def missing_scripts(characters: frozenset[str]) -> str:
-    """One line on characters without a glyph, such as "DejaVu Sans has no CJK, HANGUL: 中 文 한"."""
-    scripts = sorted({unicodedata.name(char, "UNNAMED").split()[0] for char in characters})
-    some = " ".join(sorted(characters)[:10])
-    return f"{_FONT} has no {', '.join(scripts)} characters: {some}{' ...' if len(characters) > 10 else ''}"
+@contextmanager
+def _settings() -> Iterator[None]:
+    """The same for every picture: the user's own settings of matplotlib must not change it, or switch on TeX."""
+    log = logging.getLogger("matplotlib.font_manager")
+    level = log.level
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(
+            {"font.family": [DEFAULT], "svg.fonttype": "none", "svg.hashsalt": "nmt", "pdf.fonttype": 42}
+        )
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # one per glyph and pass; returned instead
+        log.setLevel(logging.ERROR)  # it tells of fonts that come in other weights only
+        try:
+            yield
+        finally:
+            log.setLevel(level)
 
 
-@lru_cache(maxsize=1)
-def _known_characters() -> frozenset[str]:
-    font = FT2Font(font_manager.findfont(_FONT))
-    return frozenset(map(chr, font.get_charmap()))
+def _figure(attention: AttentionMap, title: str, gold: Gold | None) -> tuple[Figure, frozenset[str]]:
+    """The picture with words and title as they are, and the characters that no font has.
 
-
-def _figure(attention: AttentionMap, title: str | None, gold: Gold | None) -> Figure:
-    """All sizes are in inches and fixed beforehand, so that cells are square and labels never overlap."""
+    All sizes are in inches and fixed beforehand, so that cells are square and labels never overlap.
+    """
     rows, columns = max(len(attention.tgt), 1), max(len(attention.src), 1)
     cell = max(0.2, min(0.42, 7.5 / max(rows, columns)))
     font = max(_SMALLEST_FONT, min(11.0, cell * 36))  # points; the smallest cell has 14.4
@@ -95,12 +105,13 @@ def _figure(attention: AttentionMap, title: str | None, gold: Gold | None) -> Fi
     axes.set(xlim=(0, columns), ylim=(rows, 0))
     axes.tick_params(length=0, pad=3, top=True, labeltop=True, bottom=False, labelbottom=False)
     axes.spines[:].set_color("#999999")
-    _name_ticks(axes, attention, font)
+    missing = _name_ticks(axes, attention, font)
     if gold is not None:
         for link in sorted(gold.possible):
             _outline(axes, link, sure=link in gold.sure)
     if title:
-        axes.set_title(_title(title), fontsize=font + 1, pad=10, parse_math=False, usetex=False)
+        shown = axes.set_title(title, fontsize=font + 1, pad=10, parse_math=False, usetex=False)
+        missing |= _set_fonts([shown])
     bar_height = min(height, 2.5) / height
     colors = figure.colorbar(
         ScalarMappable(Normalize(0, 1), _COLORS),
@@ -109,22 +120,31 @@ def _figure(attention: AttentionMap, title: str | None, gold: Gold | None) -> Fi
     )
     colors.ax.tick_params(length=2, labelsize=8)
     colors.outline.set(linewidth=0.5)
-    return figure
+    return figure, missing
 
 
-def _name_ticks(axes: Axes, attention: AttentionMap, font: float) -> None:
+def _name_ticks(axes: Axes, attention: AttentionMap, font: float) -> frozenset[str]:
     plain: dict[str, Any] = {"parse_math": False, "usetex": False, "fontsize": font}
     axes.set_xticks([column + 0.5 for column in range(len(attention.src))])
     axes.set_yticks([row + 0.5 for row in range(len(attention.tgt))])
-    axes.set_xticklabels(
-        [_label(word) for word in attention.src],
+    across = axes.set_xticklabels(
+        attention.src,
         rotation=45 if font > _SMALLEST_FONT else 90,  # upright, small labels have a whole cell each
         rotation_mode="anchor",
         ha="left",
         va="baseline" if font > _SMALLEST_FONT else "center_baseline",
         **plain,
     )
-    axes.set_yticklabels([_label(word) for word in attention.tgt], **plain)
+    down = axes.set_yticklabels(attention.tgt, **plain)
+    return _set_fonts(across) | _set_fonts(down)
+
+
+def _set_fonts(texts: Sequence[Text]) -> frozenset[str]:
+    """Gives texts of one language their fonts; returns the characters that no font has."""
+    fonts = choose_fonts(text.get_text() for text in texts)
+    for text in texts:
+        text.set_fontfamily(fonts.families(text.get_text()))
+    return fonts.missing
 
 
 def _outline(axes: Axes, link: Link, *, sure: bool) -> None:
@@ -144,6 +164,15 @@ def _label(word: str) -> str:
 
 def _title(text: str) -> str:
     return " ".join("".join(map(_visible, word)) for word in text.split(" "))
+
+
+def _directed(text: str) -> str:
+    """Right-to-left text for an SVG, whose viewers put "word." from left to right as far as the full stop goes.
+
+    They find no direction by the first letter, as matplotlib does: an isolate around the text says it.
+    """
+    first = next((kind for kind in map(unicodedata.bidirectional, text) if kind in ("L", "R", "AL")), "L")
+    return text if first == "L" else f"\u2067{text}\u2069"
 
 
 def _visible(char: str) -> str:

@@ -63,7 +63,8 @@ def plot(
       nmt plot runs/first --text "he hit me with a pie" -o pictures --format svg
       nmt plot runs/first test.en --lines 1 --attention encoder.1.self --heads each -o heads
     """
-    from nmt.align.heatmap import draw_heatmap, missing_scripts
+    from nmt.align.fonts import missing_fonts
+    from nmt.align.heatmap import draw_heatmap
     from nmt.cli.align import check_links, load_exact, maps_of, parse_heads, reading_of
 
     wanted = None if lines is None else _parse_lines(lines)
@@ -91,9 +92,7 @@ def plot(
             missing |= draw_heatmap(attention_map, path, gold=sentence.gold)
             print(path)
     if missing:
-        print(
-            f"{missing_scripts(missing)} (drawn as boxes; an svg shows them with the viewer's fonts)", file=sys.stderr
-        )
+        print(missing_fonts(missing), file=sys.stderr)
 
 
 def _by_head(translator: Translator, reading: Reading) -> dict[str, Reading]:

@@ -21,6 +21,7 @@ Machine = Callable[[dict[str, str]], None]
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     """Pretends that these are the installed fonts: names of families, and the characters of each."""
+    monkeypatch.delenv("MPL_IGNORE_SYSTEM_FONTS", raising=False)
     own = [entry for entry in fontManager.ttflist if "mpl-data" in entry.fname]
     paths: list[str] = []
 
@@ -103,17 +104,17 @@ def test_several_where_no_font_has_all(machine: Machine) -> None:
 
 def test_a_script_is_not_torn_between_fonts(machine: Machine) -> None:
     """The default font lacks U+06C1 of Urdu: letters join only within a font, so all of it comes from another."""
-    machine({"Probe Urdu": "ہیےاور"})
-    chosen = choose_fonts(["ہے", "اور", "שלום", "ok"])
-    assert chosen.families("ہے") == chosen.families("اور") == ["Probe Urdu", DEFAULT]
+    machine({"Probe Urdu": "ہواور"})
+    chosen = choose_fonts(["ہو", "اور", "שלום", "ok"])
+    assert chosen.families("ہو") == chosen.families("اور") == ["Probe Urdu", DEFAULT]
     assert chosen.families("שלום") == chosen.families("ok") == [DEFAULT]
 
 
 def test_every_script_of_a_text(machine: Machine) -> None:
     machine({"Probe East": "中あ한。", "Probe Cherokee": "Ꭳ", "Probe Stars": "🛰"})
     chosen = choose_fonts(["Ꭳ is 中。", "한", "あ", "🛰"])
-    assert chosen.families("Ꭳ is 中。")[:3] == [DEFAULT, "Probe East", "Probe Cherokee"]
-    assert chosen.families("한") == chosen.families("あ") == [DEFAULT, "Probe East", "Probe Cherokee", "Probe Stars"]
+    assert chosen.families("Ꭳ is 中。") == [DEFAULT, "Probe East", "Probe Cherokee"]
+    assert chosen.families("한") == chosen.families("あ") == [DEFAULT, "Probe East"]
     assert "Probe Stars" in chosen.families("🛰")
 
 
@@ -137,7 +138,7 @@ def test_system_fonts_can_be_ignored(machine: Machine, monkeypatch: pytest.Monke
 
 
 def test_message_on_missing_fonts(machine: Machine) -> None:
-    missing = choose_fonts(["中文한", "Ꭳ", "कखगघङच", "🛰", "abc"]).missing
+    missing = choose_fonts(["中文한", "Ꭳ", "किखगघङच।", "🛰", "abc"]).missing
     assert missing_fonts(missing) == (
         "no installed font has these characters, drawn as boxes: Devanagari क ख ग घ ङ ..., Cherokee Ꭳ, CJK 中 文 한, "
         "symbol 🛰. Install Noto Sans Devanagari, Noto Sans Cherokee, Noto Sans CJK, Noto Sans Symbols2 "
