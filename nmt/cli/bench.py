@@ -39,7 +39,7 @@ def train(
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Time updates of the weights: target tokens per second, and the share of this machine's matrix peak.
+    """Time updates of the weights: target tokens per second, and the share of this machine's matrix peak, by part.
 
     \b
     Example:
@@ -66,7 +66,7 @@ def decode(
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Time beam search: sentences per second, and the share of this machine's matrix peak.
+    """Time beam search: sentences per second, and the share of this machine's matrix peak, by part.
 
     \b
     Example:
@@ -91,9 +91,19 @@ def decode(
 
 def _show(speed: Speed, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(speed._asdict()))
+        parts = {name: part._asdict() for name, part in speed.parts.items()}
+        typer.echo(json.dumps({**speed._asdict(), "parts": parts}))
         return
     typer.echo(f"{speed.rate:,.0f} {speed.unit} ({speed.precision})")
     typer.echo(f"{speed.seconds * 1e3:,.1f} ms each, median; slowest / fastest {speed.spread:.2f}")
-    typer.echo(f"{speed.flops / 1e9:,.0f} GFLOP/s of the model, {100 * speed.flops / speed.peak:.0f} % of the matrix")
-    typer.echo(f"peak measured here just before ({speed.peak / 1e9:,.0f} GFLOP/s)")
+    each = speed.unit.removesuffix("s/s")
+    typer.echo(f"{speed.work / 1e6:,.1f} MFLOP of the model per {each}, {speed.flops / 1e9:,.1f} GFLOP/s,")
+    typer.echo(f"{speed.flops / speed.peak:.0%} of the matrix peak measured here just before", nl=False)
+    typer.echo(f" ({speed.peak / 1e9:,.0f} GFLOP/s)\n")
+    typer.echo(f"{'part':<12}{'time':>6}{'ms':>10}{'GFLOP/s':>10}{'of peak':>9}")
+    for name, part in speed.parts.items():
+        line = f"{name:<12}{part.share:>6.0%}{part.seconds * 1e3:>10,.2f}"
+        if part.flops is not None:
+            line += f"{part.flops / 1e9:>10,.1f}{part.peak_share:>9.0%}"
+        typer.echo(line)
+    typer.echo("Parts were timed in a second pass, which waits for the device around each of them.")

@@ -7,13 +7,19 @@ import time
 import pytest
 import torch
 from oracles import TablePredictor
-from zoo import ZOO, rnn
+from zoo import SIZES, ZOO, each_model, rnn, transformer
 
 from nmt import bench
-from nmt.bench import Endless, Speed, bench_decode, bench_train, forward_flops, matrix_peak, random_batch, timed
-from nmt.config import Config, DotConfig, ModelConfig
+from nmt.bench import Endless, Speed, bench_decode, bench_train, matrix_peak, parts, random_batch, timed
+from nmt.bench.parts import Flops, Laps, forward_flops, middle
+from nmt.config import AdditiveConfig, Config, DotConfig, ModelConfig, ScorerConfig
+from nmt.data.batch import Batch, collate
 from nmt.models.build import build_model
+from nmt.models.heads import VocabHead
+from nmt.models.rnn import RnnDecoder, RnnEncoder, RnnState
+from nmt.search import beam
 from nmt.search.beam import beam_search
+from nmt.train import step
 
 CPU = torch.device("cpu")
 
@@ -36,38 +42,197 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "matrix_peak", lambda dtype, device: 1e9)
 
 
-EMBEDDING, WIDTH, VOCABULARY = 12, 16, 19
-ENCODER = 2 * (4 * 8 * (EMBEDDING + 8) + 2 * 4 * 8)  # two directions of an LSTM with two biases, 8 units each
-DECODER = (
-    4 * WIDTH * (EMBEDDING + WIDTH)  # LSTM
-    + 2 * 4 * WIDTH  # its biases
-    + WIDTH * 2 * WIDTH  # the bridge from the encoder: hidden state and cell
-    + 2 * WIDTH  # its bias
-    + 2 * WIDTH * WIDTH  # the attentional state
-    + WIDTH  # its bias
-)
+S, T, EMBEDDING, WIDTH, VOCABULARY = 5, 7, 12, 16, 19
+ENCODER = 2 * 4 * 8 * (EMBEDDING + 8)  # two directions of an LSTM, 8 units each
+DECODER = 4 * WIDTH * (EMBEDDING + WIDTH) + 2 * WIDTH * WIDTH  # LSTM, attentional state
+BRIDGE = WIDTH * 2 * WIDTH  # from the encoder to hidden state and cell
 
 
+def pair() -> Batch:
+    """Two pairs of S and T positions."""
+    return collate([[5] * (S - 1)] * 2, [[6] * (T - 1)] * 2)
+
+
+def flops(model: ModelConfig, **search: int) -> Flops:
+    return forward_flops(build_model(model, VOCABULARY, VOCABULARY).eval(), pair(), **search)
+
+
+@pytest.mark.parametrize("search", [{}, {"beams": 3, "steps": T}])
 @pytest.mark.parametrize(
-    ("model", "head"),
+    ("attention", "prepare", "each"),  # weights for each source position; numbers for each query and source position
+    [(DotConfig(), 0, WIDTH + WIDTH), (AdditiveConfig(width=8), WIDTH * 8, 8 + WIDTH)],
+)
+@pytest.mark.parametrize(
+    ("tie", "head"),
+    [("none", WIDTH * VOCABULARY), ("decoder", WIDTH * EMBEDDING + EMBEDDING * VOCABULARY)],
+)
+def test_flops_of_a_recurrent_model_by_hand(
+    search: dict[str, int], attention: ScorerConfig, prepare: int, each: int, tie: str, head: int
+) -> None:
+    """2 per weight and token; the source embedding is looked up, the target's is multiplied as the output layer."""
+    beams = search.get("beams", 1)
+    decoder = DECODER + (WIDTH * 8 if prepare else 0) + S * each
+    expected = (S * ENCODER, S * prepare, BRIDGE + beams * T * decoder, beams * T * head)
+    assert flops(rnn(attention=attention, tie=tie), **search) == tuple(2 * part for part in expected)
+
+
+@pytest.mark.parametrize("search", [{}, {"beams": 1, "steps": T}, {"beams": 3, "steps": T}])
+def test_flops_of_a_transformer_by_hand(search: dict[str, int]) -> None:
+    """Causal attention counts in full where the target is known, and in search as far as the prefix goes."""
+    layers, width, inner = SIZES["layers"], SIZES["width"], SIZES["feed_forward"]
+    beams, past = search.get("beams", 1), T * (T + 1) // 2 if search else T * T
+    networks = 4 * width * width + 2 * width * inner  # queries, keys, values, output; feed-forward
+    cross = 2 * width * width  # queries, output
+    expected = (
+        layers * (S * networks + 2 * S * S * width),
+        layers * S * 2 * width * width,
+        layers * beams * (T * (networks + cross) + 2 * past * width + 2 * T * S * width),
+        beams * T * width * VOCABULARY,
+    )
+    assert flops(transformer(), **search) == tuple(2 * part for part in expected)
+
+
+@each_model
+def test_no_product_of_a_known_model_escapes(name: str) -> None:
+    """All matrices of encoder and head at each position, counted from the parameters; a forced pass has the decoder's
+    products that steps have, but for what causal attention looks at in vain."""
+    model = ZOO[name]
+    built = build_model(model, VOCABULARY, VOCABULARY).eval()
+    forced, steps = (forward_flops(built, pair(), **search) for search in ({}, {"beams": 1, "steps": T}))
+    around = 2 * S * model.encoder.layers * model.encoder.width if "transformer" in model.encoder.kind else 0
+    assert forced.encoder == 2 * S * (weights(built.encoder) + around)
+    assert forced.head == steps.head == 2 * T * weights(built.head)
+    future = T * (T - 1) // 2 * model.decoder.layers * 4 * model.decoder.width
+    assert forced.decoder - steps.decoder == (future if "transformer" in model.decoder.kind else 0)
+    assert forced.prepare == steps.prepare
+
+
+def weights(module: torch.nn.Module) -> int:
+    """Of the matrices in it that are not looked up."""
+    parts = [part for part in module.modules() if not isinstance(part, torch.nn.Embedding)]
+    return sum(p.numel() for part in parts for p in part.parameters(recurse=False) if p.ndim == 2)
+
+
+class Clock:
+    """Stands still but for `tick`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.monkeypatch = 0.0, monkeypatch
+        monkeypatch.setattr(parts, "time", self)
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def tick(self, *_: object) -> None:
+        self.now += 1
+
+    def slow(self, owner: object, method: str) -> None:
+        """Each call of it takes a second."""
+        original = getattr(owner, method)
+
+        def slowed(*arguments: object, **options: object) -> object:
+            self.tick()
+            return original(*arguments, **options)
+
+        self.monkeypatch.setattr(owner, method, slowed)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+TRAINING = ["encoder", "decoder", "head", "backward", "optimiser", "other"]
+SEARCH = ["encode", "decoder", "head", "reorder", "choice"]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("part", "owner", "method", "calls"),
     [
-        (rnn(attention=DotConfig(), tie="none"), WIDTH * VOCABULARY + VOCABULARY),
-        (rnn(attention=DotConfig(), tie="decoder"), WIDTH * EMBEDDING + EMBEDDING * VOCABULARY + VOCABULARY),
+        ("encoder", RnnEncoder, "forward", 1),
+        ("decoder", RnnDecoder, "prepare", 1),
+        ("decoder", RnnDecoder, "decode", 1),
+        ("head", VocabHead, "losses", 1),
+        ("optimiser", step, "_clip", 1),
+        ("optimiser", torch.optim.Adam, "step", 1),
+        ("other", step, "_seed", 1),
     ],
 )
-def test_flops_of_a_hand_count(model: ModelConfig, head: int) -> None:
-    """2 per weight; the source embedding is looked up, the target's is multiplied where it is the output layer."""
-    built = build_model(model, VOCABULARY, VOCABULARY)
-    assert forward_flops(built, 3, 5) == 2 * (3 * ENCODER + 5 * (DECODER + head))
+def test_parts_of_training(clock: Clock, part: str, owner: object, method: str, calls: int) -> None:
+    clock.slow(owner, method)
+    speed = bench_train(tiny(), vocabulary=20, length=5, steps=2, device=CPU)
+    assert {name: found.seconds for name, found in speed.parts.items()} == {**dict.fromkeys(TRAINING, 0.0), part: calls}
+    assert list(speed.parts) == TRAINING
 
 
-@pytest.mark.parametrize("beam", [1, 4])
+@pytest.mark.usefixtures("quick")
+def test_backward_is_a_part_of_its_own(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second at its beginning; its FLOP are twice those of all parts forward."""
+    losses = VocabHead.losses
+
+    def heard(*arguments: object) -> object:
+        result = losses(*arguments)
+        if result.objective.requires_grad:  # not where FLOP are counted
+            result.objective.register_hook(clock.tick)
+        return result
+
+    monkeypatch.setattr(VocabHead, "losses", heard)
+    speed = bench_train(tiny(), vocabulary=20, length=5, steps=1, device=CPU)
+    assert {name: part.seconds for name, part in speed.parts.items() if part.seconds} == {"backward": 1.0}
+    sentence = speed.work * 6  # 5 tokens and EOS
+    assert speed.parts["backward"].flops == pytest.approx(10 * sentence * 2 / 3)
+    assert speed.parts["backward"].peak_share == pytest.approx(10 * sentence * 2 / 3 / 1e9)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("part", "owner", "method", "calls"),
+    [
+        ("encode", RnnEncoder, "forward", 1),
+        ("encode", RnnDecoder, "prepare", 1),
+        ("decoder", RnnDecoder, "start", 1),
+        ("decoder", RnnDecoder, "step", 4),
+        ("head", VocabHead, "log_probs", 4),
+        ("reorder", RnnState, "reorder", 3),  # none after the last step
+        ("choice", beam, "candidates", 4),
+    ],
+)
+def test_parts_of_search(clock: Clock, part: str, owner: object, method: str, calls: int) -> None:
+    slowed = clock.slow(owner, method) or getattr(owner, method)
+    speed = bench_decode(tiny(), vocabulary=20, length=5, steps=4, sentences=3, repeats=2, device=CPU)
+    assert {name: found.seconds for name, found in speed.parts.items()} == {**dict.fromkeys(SEARCH, 0.0), part: calls}
+    assert list(speed.parts) == SEARCH
+    assert getattr(owner, method) is slowed  # what was put around it is gone
+
+
+def test_nothing_stays_in_a_model_that_was_watched() -> None:
+    model = build_model(ZOO["lstm"], 20, 20)
+    before = [dict(vars(part)) for part in model.modules()]
+    laps = Laps(CPU, rest="other")
+    with laps.of_training(model), laps.of_search(model, RnnState):
+        model(random_batch(2, 3, 20)).objective.sum().backward()
+    assert set(laps.seconds) == {"other", "encoder", "decoder", "head", "backward"}
+    assert [dict(vars(part)) for part in model.modules()] == before
+    laps.seconds.clear()
+    model(random_batch(2, 3, 20)).objective.sum().backward()
+    assert laps.seconds == {}
+
+
+def test_the_middle_run_is_shown_whole() -> None:
+    runs = [Laps(CPU, rest="other") for _ in range(3)]
+    for run, seconds in zip(runs, ({"a": 1.0, "b": 9.0}, {"a": 2.0}, {"a": 3.0, "b": 1.0}), strict=True):
+        run.seconds = seconds
+    assert middle(runs) == {"a": 3.0, "b": 1.0}
+
+
+@pytest.mark.parametrize("width", [1, 4])
 @pytest.mark.parametrize("steps", [1, 3, 6])
-def test_endless_outputs_have_exactly_so_many_tokens(beam: int, steps: int) -> None:
+def test_endless_outputs_have_exactly_so_many_tokens(width: int, steps: int) -> None:
     tables = TablePredictor.random(5, steps, 9, seed=1)
-    found = beam_search(Endless(tables, steps), beam=beam, limits=torch.full((5,), steps))
+    found = beam_search(Endless(tables, steps), beam=width, limits=torch.full((5,), steps))
     assert {len(h.tokens) + 1 for hypotheses in found for h in hypotheses} == {steps}
-    plain = beam_search(tables, beam=beam, limits=torch.full((5,), steps))
+    plain = beam_search(tables, beam=width, limits=torch.full((5,), steps))
     assert steps == 1 or any(len(h.tokens) + 1 < steps for hypotheses in plain for h in hypotheses)
 
 
@@ -109,7 +274,7 @@ def test_timed_leaves_the_warm_up_out() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("name", ["lstm", "gru-feeding"])
+@pytest.mark.parametrize("name", ["gru-feeding", "transformer"])
 def test_training_is_measured(name: str) -> None:
     speed = bench_train(tiny(name), vocabulary=20, length=5, steps=2, device=CPU)
     check(speed, "target tokens/s")
@@ -117,7 +282,7 @@ def test_training_is_measured(name: str) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("name", ["lstm", "gru-feeding"])
+@pytest.mark.parametrize("name", ["gru-feeding", "transformer"])
 def test_search_is_measured(name: str) -> None:
     speed = bench_decode(tiny(name), vocabulary=20, length=5, steps=4, sentences=3, repeats=2, device=CPU)
     check(speed, "sentences/s")
@@ -129,6 +294,14 @@ def check(speed: Speed, unit: str) -> None:
     assert min(speed.rate, speed.seconds, speed.flops, speed.peak) > 0
     assert speed.spread >= 1
     assert speed.precision == "float32"
+    assert speed.work * speed.rate == pytest.approx(speed.flops)
+    assert sum(part.share for part in speed.parts.values()) == pytest.approx(1)
+    for name, part in speed.parts.items():
+        counted = name in ("encoder", "encode", "decoder", "head", "backward")
+        assert (part.flops is not None) == (part.peak_share is not None) == counted
+        assert part.flops is None or part.peak_share == pytest.approx(part.flops / speed.peak)
+    done = sum(part.flops * part.seconds for part in speed.parts.values() if part.flops is not None)
+    assert done == pytest.approx(speed.flops * speed.seconds)
 
 
 def test_the_matrix_peak_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
