@@ -137,7 +137,8 @@ def test_there_are_commands_to_check() -> None:
     """So that the test above cannot pass by finding nothing."""
     found = [len(list(nmt_commands(path.read_text("utf-8")))) for path in SCRIPTS]
     assert len(found) >= 2
-    assert min(found) >= 4
+    assert min(found) >= 2
+    assert max(found) >= 10
     assert sum(len(list(nmt_commands(block))) for block in blocks(ROOT / "README.md", "sh")) >= 4
 
 

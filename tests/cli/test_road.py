@@ -105,6 +105,7 @@ def test_train_reports_and_says_what_comes_next(road: Road) -> None:
         "  nmt translate run INPUT -o OUTPUT\n"
         "  nmt evaluate run --src SOURCE --ref REFERENCE\n"
         "  nmt plot run SOURCE -o PICTURES\n"
+        "Curves, samples and their attention: run/report.html\n"
     )
 
 

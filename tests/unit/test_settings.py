@@ -51,7 +51,7 @@ def test_the_default_kind_need_not_be_named(here: Path) -> None:
     config = load("tokenizer: {size: 4000}\ntrain: {optimizer: {lr: 0.1}}\nmodel: {decoder: {attention: {width: 8}}}")
     assert config.tokenizer == SentencePieceConfig(size=4000)
     assert config.train.optimizer.lr == 0.1
-    assert config.model.decoder.attention.model_dump() == {"kind": "additive", "width": 8}
+    assert config.model.decoder.attention.model_dump() == {"kind": "additive", "heads": 1, "width": 8}
 
 
 def test_a_list(here: Path) -> None:
