@@ -41,7 +41,7 @@ def test_training_steps_lower_the_loss(name, precision, device):
     model = build_model(ZOO[name], TGT_SIZE, TGT_SIZE).to(device).train()
     step, pairs = training(model, device, precision, lr=5e-3), batch(16)
     losses = []
-    for number in range(30):
+    for number in range(40):
         sums = step((2 * number, pairs), (2 * number + 1, pairs))
         assert (sums.device.type, sums.shape) == (device.type, (3,))
         losses.append(float(sums[1]) / (2 * label_tokens(pairs)))
