@@ -1,0 +1,189 @@
+"""Every setting there is, with its default and its meaning. Frozen: the config that is saved is the one that ran.
+
+Values that come in kinds (a tokenizer, a schedule, an attention) are told apart by their key `kind`.
+Reading YAML, overriding and error messages live in `nmt.settings`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, Strict, field_validator, model_validator
+
+from nmt.config.base import (
+    PositiveInt,
+    Rate,
+    Settings,
+)
+from nmt.config.model import (
+    AdditiveConfig,
+    AttentionConfig,
+    BridgeConfig,
+    DecoderConfig,
+    DotConfig,
+    EmbeddingConfig,
+    EncoderConfig,
+    GeneralConfig,
+    HeadConfig,
+    LastBridge,
+    MaxBridge,
+    MeanBridge,
+    ModelConfig,
+    NoAttentionConfig,
+    PooledBridge,
+    RnnDecoderConfig,
+    RnnEncoderConfig,
+    ScaledDotConfig,
+    ScoredAttention,
+    ScorerConfig,
+    SumBridge,
+    TransformerDecoderConfig,
+    TransformerEncoderConfig,
+    VocabHeadConfig,
+    ZeroBridge,
+)
+from nmt.config.text import (
+    CharactersConfig,
+    DataConfig,
+    SentencePieceConfig,
+    TokenizerConfig,
+    WordsConfig,
+)
+from nmt.config.training import (
+    AdamConfig,
+    AverageConfig,
+    ConstantSchedule,
+    InverseSqrtSchedule,
+    NoamSchedule,
+    PlateauSchedule,
+    ScheduleConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "AdamConfig",
+    "AdditiveConfig",
+    "AlignConfig",
+    "AttentionConfig",
+    "AverageConfig",
+    "BridgeConfig",
+    "CharactersConfig",
+    "Config",
+    "ConstantSchedule",
+    "DataConfig",
+    "DecoderConfig",
+    "DotConfig",
+    "EmbeddingConfig",
+    "EncoderConfig",
+    "GeneralConfig",
+    "HeadConfig",
+    "InverseSqrtSchedule",
+    "LastBridge",
+    "MaxBridge",
+    "MeanBridge",
+    "ModelConfig",
+    "NoAttentionConfig",
+    "NoamSchedule",
+    "PlateauSchedule",
+    "PooledBridge",
+    "PositiveInt",
+    "Rate",
+    "RnnDecoderConfig",
+    "RnnEncoderConfig",
+    "ScaledDotConfig",
+    "ScheduleConfig",
+    "ScoredAttention",
+    "ScorerConfig",
+    "SearchConfig",
+    "SentencePieceConfig",
+    "Settings",
+    "SumBridge",
+    "TokenizerConfig",
+    "TrainConfig",
+    "TransformerDecoderConfig",
+    "TransformerEncoderConfig",
+    "VocabHeadConfig",
+    "WordsConfig",
+    "ZeroBridge",
+]
+
+
+class SearchConfig(Settings):
+    beam: PositiveInt = Field(5, description="hypotheses kept per sentence; 1 = greedy")
+    length_penalty: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="log-probability is divided by length ** length_penalty"
+    )
+    max_ratio: Annotated[float, Field(gt=0)] = Field(2.0, description="longest output: max_ratio * source + max_extra")
+    max_extra: PositiveInt = 10
+    max_tokens: PositiveInt = Field(8192, description="size of a batch: source tokens times beams, padding included")
+    max_source: PositiveInt = Field(1024, description="longer lines are not translated (an empty line and a message)")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "float32", description="of the weights in search; bfloat16 is faster where the machine is, and rounds scores"
+    )
+
+
+class AlignConfig(Settings):
+    """Which attention `nmt align` and `nmt plot` ask, unless told otherwise; by default the model's own choice."""
+
+    attention: str | None = Field(None, description="its name, like decoder.2.cross: layers count from 1")
+    heads: Annotated[tuple[PositiveInt, ...], Strict(False)] | None = Field(  # not strict: YAML has lists, no tuples
+        None, description="list of heads to average, counted from 1; all by default"
+    )
+    read: Literal["output", "input"] | None = Field(
+        None, description="ask the step that writes a word, or the next one, which reads it"
+    )
+
+    @field_validator("heads")
+    @classmethod
+    def _each_head_once(cls, heads: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if heads == ():
+            raise ValueError("no head is named; null means all")
+        if heads is not None and len(set(heads)) < len(heads):
+            raise ValueError(f"a head is there twice: {', '.join(map(str, heads))}")
+        return heads
+
+
+class Config(Settings):
+    data: DataConfig = DataConfig()
+    tokenizer: TokenizerConfig = SentencePieceConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    search: SearchConfig = SearchConfig()
+    align: AlignConfig = AlignConfig()
+
+    @model_validator(mode="after")
+    def _positions_are_learned(self) -> Self:
+        for side, part in (("encoder", self.model.encoder), ("decoder", self.model.decoder)):
+            if part.kind != "transformer" or part.positions != "learned":
+                continue
+            if part.max_positions <= self.data.max_length:
+                raise ValueError(
+                    f"model.{side}.max_positions is {part.max_positions}, but data.max_length lets "
+                    f"{self.data.max_length} tokens and an end through: raise the one or lower the other"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.model.embedding.tie == "all" and not self.tokenizer.joint:
+            raise ValueError("model.embedding.tie: all shares one embedding, so it needs tokenizer.joint: true")
+        if self.model.decoder.kind == "rnn":
+            _check_attention(self.model.decoder, self.model.encoder.width)
+        return self
+
+
+def _check_attention(decoder: RnnDecoderConfig, memory_width: int) -> None:
+    attention = decoder.attention
+    if attention.kind == "none":
+        return
+    for side, width in (("encoder", memory_width), ("decoder", decoder.width)):
+        if width % attention.heads:
+            raise ValueError(
+                f"model.decoder.attention.heads: {attention.heads} heads cannot share model.{side}.width: {width}; "
+                "it must be a multiple"
+            )
+    if attention.kind in ("dot", "scaled_dot") and attention.heads == 1 and decoder.width != memory_width:
+        raise ValueError(
+            f"{attention.kind} attention compares vectors of one width: model.encoder.width is "
+            f"{memory_width}, model.decoder.width {decoder.width}; make them equal or use `general`"
+        )

@@ -1,0 +1,233 @@
+"""Settings of the model: attention, encoder, decoder and head."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from nmt.config.base import PositiveInt, Rate, Settings
+
+
+class ScoredAttention(Settings):
+    """Weights are the softmax of scores."""
+
+    heads: PositiveInt = Field(
+        1, description="more than one: each scores and weighs projections of its own; must divide both widths"
+    )
+
+
+class DotConfig(ScoredAttention):
+    """score = q . k; with one head, query and memory must have one width."""
+
+    kind: Literal["dot"] = "dot"
+
+
+class ScaledDotConfig(ScoredAttention):
+    """score = q . k / sqrt(D)."""
+
+    kind: Literal["scaled_dot"] = "scaled_dot"
+
+
+class GeneralConfig(ScoredAttention):
+    """score = q' W k, the bilinear form."""
+
+    kind: Literal["general"] = "general"
+
+
+class AdditiveConfig(ScoredAttention):
+    """score = v' tanh(W [q;k] + b), a small network."""
+
+    kind: Literal["additive"] = "additive"
+    width: PositiveInt = 512
+
+
+class NoAttentionConfig(Settings):
+    """The bottleneck: all the decoder has of the sentence is the vector it starts from."""
+
+    kind: Literal["none"] = "none"
+
+
+ScorerConfig = DotConfig | ScaledDotConfig | GeneralConfig | AdditiveConfig
+AttentionConfig = Annotated[ScorerConfig | NoAttentionConfig, Field(discriminator="kind")]
+
+
+class LastBridge(Settings):
+    """Where the encoder's two directions ended; the mean of a transformer's states."""
+
+    kind: Literal["last"] = "last"
+
+
+class ZeroBridge(Settings):
+    """Nothing of the source."""
+
+    kind: Literal["zero"] = "zero"
+
+
+class SumBridge(Settings):
+    """The sum of the encoder's states."""
+
+    kind: Literal["sum"] = "sum"
+
+
+class MeanBridge(Settings):
+    """Their mean."""
+
+    kind: Literal["mean"] = "mean"
+
+
+class MaxBridge(Settings):
+    """The largest value of each feature."""
+
+    kind: Literal["max"] = "max"
+
+
+class PooledBridge(Settings):
+    """Learned vectors v attend to the states x: dot is v'x, bilinear v'Wx, mlp v'tanh(Wx)."""
+
+    kind: Literal["attention"] = "attention"
+    score: Literal["dot", "bilinear", "mlp"] = "mlp"
+    vectors: PositiveInt = Field(1, description="how many, joined")
+
+
+BridgeConfig = Annotated[
+    LastBridge | ZeroBridge | SumBridge | MeanBridge | MaxBridge | PooledBridge, Field(discriminator="kind")
+]
+
+
+class EmbeddingConfig(Settings):
+    width: PositiveInt = 256
+    tie: Literal["none", "decoder", "all"] = Field(
+        "decoder",
+        description="decoder: target embedding and output layer share weights; all: the source embedding, too "
+        "(needs a joint tokenizer)",
+    )
+
+
+class RnnEncoderConfig(Settings):
+    """Bidirectional; each direction has half the width."""
+
+    kind: Literal["rnn"] = "rnn"
+    cell: Literal["lstm", "gru", "tanh"] = "lstm"
+    layers: PositiveInt = 1
+    width: PositiveInt = 512
+    residual: bool = Field(False, description="each layer but the first adds to what it reads; for deep stacks")
+
+    @model_validator(mode="after")
+    def _two_halves(self) -> Self:
+        if self.width % 2:
+            raise ValueError(f"width must be even (each direction has half of it), not {self.width}")
+        return self
+
+
+class RnnDecoderConfig(Settings):
+    kind: Literal["rnn"] = "rnn"
+    cell: Literal["lstm", "gru", "tanh"] = "lstm"
+    layers: PositiveInt = 1
+    width: PositiveInt = 512
+    residual: bool = Field(False, description="each layer but the first adds to what it reads; for deep stacks")
+    wiring: Literal["luong", "bahdanau"] = Field(
+        "luong",
+        description="luong: the state after reading a token asks; bahdanau: the one before asks, and what attention "
+        "brings enters the cell",
+    )
+    input_feeding: bool | None = Field(
+        None, description="the attentional state of a step is input of the next; by default so with luong and attention"
+    )
+    attention: AttentionConfig = AdditiveConfig()
+    output: Literal["tanh", "concat"] = Field(
+        "tanh", description="what the head sees: tanh(W [context; state]), or [context; state] as it is"
+    )
+    bridge: BridgeConfig = LastBridge()
+
+    @model_validator(mode="after")
+    def _wires_fit(self) -> Self:
+        if self.wiring == "bahdanau" and self.attention.kind == "none":
+            raise ValueError("bahdanau wiring feeds what attention brings into the cell: attention cannot be none")
+        if self.input_feeding and (self.wiring == "bahdanau" or self.attention.kind == "none"):
+            reason = "there is none" if self.attention.kind == "none" else "in bahdanau wiring the context does that"
+            raise ValueError(f"input_feeding tells the next step what attention brought, but {reason}: leave it out")
+        return self
+
+    @property
+    def feeds(self) -> bool:
+        """Whether there is input feeding."""
+        if self.input_feeding is None:
+            return self.wiring == "luong" and self.attention.kind != "none"
+        return self.input_feeding
+
+
+class VocabHeadConfig(Settings):
+    """Generates from the target vocabulary."""
+
+    kind: Literal["vocab"] = "vocab"
+
+
+class TransformerEncoderConfig(Settings):
+    """Self-attention and a feed-forward network, `layers` times (Vaswani et al. 2017)."""
+
+    kind: Literal["transformer"] = "transformer"
+    layers: PositiveInt = 3
+    width: PositiveInt = Field(256, description="must be that of the embedding")
+    heads: PositiveInt = Field(4, description="must divide the width")
+    feed_forward: Annotated[int, Field(ge=0)] = Field(
+        1024, description="width inside the feed-forward network; 0 = there is none"
+    )
+    attention: Literal["multihead", "basic"] = Field(
+        "multihead", description="basic: self-attention without parameters, each token's vector being query, key, value"
+    )
+    norm: Literal["pre", "post"] = Field(
+        "pre", description="normalisation before each part (easier to train) or after it (as in the paper)"
+    )
+    normalization: Literal["layer", "rms"] = Field("layer", description="layer norm, or its root mean square alone")
+    activation: Literal["relu", "gelu", "swiglu"] = Field(
+        "relu", description="of the feed-forward network; swiglu has a third matrix"
+    )
+    bias: bool = Field(True, description="whether linear layers add a bias")
+    positions: Literal["sinusoidal", "learned", "alibi", "rotary", "none"] = Field(
+        "sinusoidal", description="vectors added to embeddings; biases by distance; turned queries and keys; nothing"
+    )
+    max_positions: PositiveInt = Field(1024, description="learned positions: those beyond share the last one's vector")
+    attention_dropout: Rate = Field(0.1, description="on attention weights")
+    activation_dropout: Rate = Field(0.1, description="inside the feed-forward network")
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"{self.heads} heads cannot share a width of {self.width}: it must be a multiple of heads")
+        if self.positions == "rotary" and self.width // self.heads % 2:
+            raise ValueError(
+                f"rotary positions turn pairs of features, but each of {self.heads} heads has "
+                f"{self.width // self.heads}: make width / heads even"
+            )
+        return self
+
+
+class TransformerDecoderConfig(TransformerEncoderConfig):
+    """Causal self-attention, attention to the source, and a feed-forward network, `layers` times."""
+
+
+EncoderConfig = Annotated[RnnEncoderConfig | TransformerEncoderConfig, Field(discriminator="kind")]
+DecoderConfig = Annotated[RnnDecoderConfig | TransformerDecoderConfig, Field(discriminator="kind")]
+HeadConfig = VocabHeadConfig
+
+
+class ModelConfig(Settings):
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    encoder: EncoderConfig = RnnEncoderConfig()
+    decoder: DecoderConfig = RnnDecoderConfig()
+    head: HeadConfig = VocabHeadConfig()
+    word_dropout: Rate = Field(0.0, description="share of the words, on either side, that are read as unknown")
+    dropout: Rate = Field(
+        0.3, description="on embeddings; between recurrent layers, on the attentional state; on each residual branch"
+    )
+
+    @model_validator(mode="after")
+    def _residuals_fit(self) -> Self:
+        for side, part in (("encoder", self.encoder), ("decoder", self.decoder)):
+            if part.kind == "transformer" and part.width != self.embedding.width:
+                raise ValueError(
+                    f"a transformer adds to its embeddings, so {side}.width and embedding.width must be equal, "
+                    f"not {part.width} and {self.embedding.width}"
+                )
+        return self

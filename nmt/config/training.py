@@ -1,0 +1,90 @@
+"""Settings of training: optimiser, schedule, and how often what is done."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from nmt.config.base import PositiveInt, Rate, Settings
+
+
+class AdamConfig(Settings):
+    kind: Literal["adam", "adamw"] = "adam"
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    beta1: Rate = 0.9
+    beta2: Rate = 0.98
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class ConstantSchedule(Settings):
+    """optimizer.lr throughout, after a linear warm-up."""
+
+    kind: Literal["constant"] = "constant"
+    warmup: Annotated[int, Field(ge=0)] = 0
+
+
+class InverseSqrtSchedule(Settings):
+    """Linear warm-up to optimizer.lr, then lr * sqrt(warmup / step)."""
+
+    kind: Literal["inverse_sqrt"] = "inverse_sqrt"
+    warmup: PositiveInt = 2000
+
+
+class NoamSchedule(Settings):
+    """optimizer.lr * width**-0.5 * min(step**-0.5, step * warmup**-1.5) (Vaswani et al. 2017, equation 3).
+
+    There optimizer.lr is 1.0; with the default of 0.001 nothing would be learned.
+    """
+
+    kind: Literal["noam"] = "noam"
+    warmup: PositiveInt = 4000
+    width: PositiveInt = 512
+
+
+class PlateauSchedule(Settings):
+    """optimizer.lr, times `factor` whenever the development score has not improved for `patience` validations."""
+
+    kind: Literal["plateau"] = "plateau"
+    warmup: Annotated[int, Field(ge=0)] = 0
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    patience: PositiveInt = 2
+
+
+ScheduleConfig = Annotated[
+    ConstantSchedule | InverseSqrtSchedule | NoamSchedule | PlateauSchedule, Field(discriminator="kind")
+]
+
+
+class AverageConfig(Settings):
+    """At the end, average the weights of some checkpoints and keep the average if it scores better on dev."""
+
+    which: Literal["last", "best"] = "best"
+    count: PositiveInt = 5
+
+
+class TrainConfig(Settings):
+    steps: PositiveInt = Field(10000, description="updates of the weights")
+    optimizer: AdamConfig = AdamConfig()
+    schedule: ScheduleConfig = InverseSqrtSchedule()
+    clip: Annotated[float, Field(ge=0)] = Field(1.0, description="largest gradient norm; 0 = no clipping")
+    accumulate: PositiveInt = Field(1, description="batches per update")
+    label_smoothing: Rate = 0.1
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of matrix products; auto takes what this machine is fast at"
+    )
+    seed: Annotated[int, Field(ge=0)] = 1
+    log_every: PositiveInt = 50
+    validate_every: PositiveInt = 500
+    metric: Literal["bleu", "chrf", "loss"] = Field("bleu", description="the development score that chooses `best`")
+    patience: PositiveInt | None = Field(None, description="stop after so many validations without a better score")
+    samples: Annotated[int, Field(ge=0)] = Field(4, description="translations shown at each validation")
+    keep: PositiveInt = Field(5, description="checkpoints kept: so many of the last and so many of the best")
+    average: AverageConfig | None = AverageConfig()
+
+    @model_validator(mode="after")
+    def _enough_are_kept(self) -> Self:
+        if self.average is not None and self.average.count > self.keep:
+            raise ValueError(f"average.count is {self.average.count}, but only keep: {self.keep} checkpoints are kept")
+        return self
