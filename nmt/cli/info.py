@@ -78,7 +78,8 @@ def _size(part: EncoderConfig | DecoderConfig) -> str:
     if not isinstance(part, RnnDecoderConfig):
         return f"{size} {part.cell}"
     feeding = ", input feeding" if part.feeds else ""
-    return f"{size} {part.cell}{feeding}, {part.attention.kind} attention"
+    attention = "no" if part.attention.kind == "none" else part.attention.kind
+    return f"{size} {part.cell}{feeding}, {attention} attention"
 
 
 def _text(facts: dict[str, Any]) -> str:

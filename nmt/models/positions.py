@@ -66,12 +66,12 @@ class Alibi(Positions):
 
     def __init__(self, heads: int) -> None:
         super().__init__()
-        self.slopes = slopes(heads)
+        self.slopes: Tensor
+        self.register_buffer("slopes", torch.tensor(slopes(heads)), persistent=False)  # on the device, but not saved
 
     def places(self, queries: Tensor, keys: Tensor) -> Places:
         distance = (queries[:, None] - keys[None]).abs()  # [Q,S]
-        steepness = torch.tensor(self.slopes, device=queries.device)
-        return Places(bias=-steepness[:, None, None] * distance)
+        return Places(bias=-self.slopes.float()[:, None, None] * distance)
 
 
 class Rotary(Positions):
