@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from nmt.data.batch import collate
+from nmt.data.copying import Example, collate_examples, make_example
 from nmt.data.plan import plan_evaluation
 from nmt.errors import UserError
 from nmt.translate import WINDOW, Translator
@@ -42,21 +42,23 @@ def _score_window(translator: Translator, pairs: Sequence[tuple[str, str]], done
     for n, (a, _) in enumerate(encoded, start=done + 1):
         if not a:
             raise UserError(f"{name}, line {n}: empty, so there is nothing to score its translation by")
+    examples = [
+        make_example(translator.copier, (a, a_ids), (b, b_ids))
+        for (a, b), (a_ids, b_ids) in zip(pairs, encoded, strict=True)
+    ]
     lengths = (np.array([len(pair[side]) for pair in encoded], dtype=np.int64) for side in (0, 1))
     scores: dict[int, PairScore] = {}
     for rows in plan_evaluation(*lengths, max_tokens=translator.search.max_tokens):
-        scores.update(_score_batch(translator, encoded, rows.tolist()))
+        scores.update(_score_batch(translator, examples, rows.tolist()))
     return [scores[n] for n in range(len(pairs))]
 
 
-def _score_batch(
-    translator: Translator, encoded: Sequence[tuple[list[int], list[int]]], rows: Sequence[int]
-) -> dict[int, PairScore]:
-    batch = collate([encoded[n][0] for n in rows], [encoded[n][1] for n in rows]).to(translator.device)
+def _score_batch(translator: Translator, examples: Sequence[Example], rows: Sequence[int]) -> dict[int, PairScore]:
+    batch = collate_examples([examples[n] for n in rows]).to(translator.device)
     with torch.inference_mode():
         nll = translator.model(batch).nll.cpu()  # [B,T]
     scores = {}
     for row, n in enumerate(rows):
-        tokens = (-nll[row, : len(encoded[n][1]) + 1]).tolist()
+        tokens = (-nll[row, : len(examples[n].tgt or ()) + 1]).tolist()
         scores[n] = PairScore(sum(tokens), tokens)
     return scores

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from nmt.config import SearchConfig
-from nmt.data.batch import collate
+from nmt.data.copying import Example, collate_examples, make_copier, make_example
 from nmt.data.plan import plan_evaluation
 from nmt.device import resolve_device, resolve_precision
 from nmt.models.seq2seq import Seq2Seq
@@ -35,6 +35,7 @@ class Candidate(NamedTuple):
 
     text: str
     hypothesis: Hypothesis
+    extras: Sequence[str]  # the words of the source that ids beyond the vocabulary stand for
 
 
 class Translation(NamedTuple):
@@ -63,6 +64,7 @@ class Translator:
         dtype = DTYPES[resolve_precision(search.precision, device)]
         self.model = copy.deepcopy(model).to(device=device, dtype=dtype).eval()
         self.tokenizers = tokenizers
+        self.copier = make_copier(*tokenizers) if model.head.copies else None
         self.search = search
         self.device = device
 
@@ -87,7 +89,7 @@ class Translator:
     def _translate_window(self, lines: Sequence[str | bytes], nbest: int) -> list[Translation]:
         src, tgt = self.tokenizers
         translations = [Translation([], None)] * len(lines)
-        todo: dict[int, list[int]] = {}
+        todo: dict[int, Example] = {}
         for n, line in enumerate(lines):
             try:
                 text = line.decode("utf-8") if isinstance(line, bytes) else line
@@ -99,26 +101,28 @@ class Translator:
                 limit = self.search.max_source
                 translations[n] = Translation([], f"{len(ids):,} tokens, more than search.max_source: {limit:,}")
             elif ids and text.strip():
-                todo[n] = ids
+                todo[n] = make_example(self.copier, (text, ids))
         numbers = list(todo)
-        lengths = np.array([len(ids) for ids in todo.values()], dtype=np.int64)
+        lengths = np.array([len(example.src) for example in todo.values()], dtype=np.int64)
         budget = max(1, self.search.max_tokens // self.search.beam)
         for rows in plan_evaluation(lengths, lengths, max_tokens=budget):
             batch = [numbers[row] for row in rows]
             for n, hypotheses in zip(batch, self.hypotheses([todo[n] for n in batch]), strict=True):
-                candidates = [Candidate(tgt.decode(h.tokens), h) for h in hypotheses[:nbest]]
+                copies = todo[n].copies
+                extras = () if copies is None else copies.extras
+                candidates = [Candidate(tgt.decode(h.tokens, extras), h, extras) for h in hypotheses[:nbest]]
                 problem = None if candidates else "the model gives no finite score"
                 translations[n] = Translation(candidates, problem)
         return translations
 
-    def hypotheses(self, src: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
+    def hypotheses(self, examples: Sequence[Example]) -> list[list[Hypothesis]]:
         """Beam search over one batch of encoded sources."""
-        batch = collate(src).to(self.device)
-        limits = torch.tensor([int(self.search.max_ratio * len(ids)) + self.search.max_extra for ids in src])
+        batch = collate_examples(examples).to(self.device)
+        limits = [int(self.search.max_ratio * len(example.src)) + self.search.max_extra for example in examples]
         with torch.inference_mode():
             return beam_search(
                 self.model.predictor(batch),
                 beam=self.search.beam,
-                limits=limits,
+                limits=torch.tensor(limits),
                 length_penalty=self.search.length_penalty,
             )

@@ -11,6 +11,8 @@ import torch
 from nmt.config import (
     AdditiveConfig,
     Config,
+    CopyHeadConfig,
+    DecoderPointer,
     DotConfig,
     EmbeddingConfig,
     GeneralConfig,
@@ -28,13 +30,16 @@ from nmt.config import (
     WordsConfig,
     ZeroBridge,
 )
-from nmt.data.batch import Batch, collate
+from nmt.data import batch as data_batch
+from nmt.data.batch import EOS, Batch, pad
 from nmt.models.build import build_model
 from nmt.models.seq2seq import Seq2Seq
 from nmt.rundir import MODEL, RunDir, distinct_tensors, save_tensors
 from nmt.text.tokenizer import WordTokenizer
 
 SRC_SIZE, TGT_SIZE = 19, 19
+KNOWN = 16
+"""Source tokens from this id on are words that the target vocabulary lacks; those below have the same id there."""
 
 
 def rnn(cell="lstm", layers=1, feeding=False, attention=None, tie="decoder", **decoder):
@@ -65,6 +70,10 @@ def transformer(tie="decoder", encoder=None, decoder=None, **settings):
     )
 
 
+def copying(config, **head):
+    return config.model_copy(update={"head": CopyHeadConfig(**head)})
+
+
 ZOO: dict[str, ModelConfig] = {
     "lstm": rnn(),
     "lstm-feeding": rnn(feeding=True, tie="none"),
@@ -88,6 +97,13 @@ ZOO: dict[str, ModelConfig] = {
     "transformer-basic": transformer(positions="none", attention="basic"),
     "transformer-to-lstm": transformer(decoder=rnn(feeding=True).decoder),
     "gru-to-transformer": transformer(tie="none", encoder=rnn(cell="gru").encoder),
+    "copy": copying(rnn(feeding=True)),
+    "copy-fixed": copying(rnn(cell="gru"), gate="fixed", attention=GeneralConfig()),
+    "copy-sentinel": copying(rnn(tie="none"), gate="sentinel", attention=AdditiveConfig(width=8)),
+    "copy-bottleneck": copying(rnn(attention=NoAttentionConfig()), attention=GeneralConfig()),
+    "copy-transformer": copying(transformer(), attention=DecoderPointer(layer=2, head=1)),
+    "copy-transformer-mean": copying(transformer(tie="none", norm="post"), gate="learned"),
+    "copy-transformer-own": copying(transformer(), gate="sentinel", attention=ScaledDotConfig()),
 }
 
 each_model = pytest.mark.parametrize("name", ZOO)
@@ -117,6 +133,17 @@ def build(name: str, seed: int = 1) -> Seq2Seq:
 def sentences(count: int, seed: int = 1, shortest: int = 1, longest: int = 7, size: int = SRC_SIZE) -> list[list[int]]:
     draw = random.Random(seed)
     return [[draw.randrange(4, size) for _ in range(draw.randint(shortest, longest))] for _ in range(count)]
+
+
+def collate(src: list[list[int]], tgt: list[list[int]] | None = None) -> Batch:
+    """A batch whose sources have words to copy, for the models that do."""
+    copies, extras = [], 0
+    for sentence in src:
+        unknown = dict.fromkeys(token for token in sentence if token >= KNOWN)
+        ids = {token: TGT_SIZE + n for n, token in enumerate(unknown)}
+        copies.append([*(ids.get(token, token) for token in sentence), EOS])
+        extras = max(extras, len(unknown))
+    return data_batch.collate(src, tgt)._replace(copy_ids=pad(copies).ids, extras=extras)
 
 
 def batch(count: int = 5, seed: int = 1) -> Batch:

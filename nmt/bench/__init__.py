@@ -196,7 +196,8 @@ class Endless:
 def random_batch(sentences: int, length: int, vocabulary: int) -> Batch:
     draw = random.Random(1)
     rows = [[draw.randrange(4, vocabulary) for _ in range(length)] for _ in range(sentences)]
-    return collate(rows, rows)
+    batch = collate(rows, rows)
+    return batch._replace(copy_ids=batch.src.ids)  # as with one vocabulary
 
 
 def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:

@@ -109,8 +109,8 @@ def forward_flops(model: Seq2Seq, batch: Batch, *, beams: int = 0, steps: int = 
     assert batch.tgt is not None
     sentences, ids = len(batch.src.ids), batch.tgt.ids
     memory, encoder = counted(lambda: model.encoder(batch.src))
-    keys, prepare = counted(lambda: model.decoder.prepare(memory))
-    source = Source(memory, keys, batch.copy_ids, batch.extras)
+    (keys, pointer_keys), prepare = counted(lambda: (model.decoder.prepare(memory), model.head.prepare(memory)))
+    source = Source(memory, keys, pointer_keys, batch.copy_ids, batch.extras)
     if steps == 0:
         features, decoder = counted(lambda: model.decoder.decode(ids[:, :-1], source))
         _, head = counted(lambda: model.head.losses(features, ids[:, 1:], source, 0.0))

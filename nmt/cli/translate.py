@@ -142,15 +142,15 @@ def _formatted(result: Translation, number: int, nbest: int, details: Translator
                 "text": text,
                 "score": round(h.score, 6),
                 "log_prob": round(h.log_prob, 6),
-                "tokens": pieces(h.tokens),
+                "tokens": pieces(h.tokens, extras),
                 "token_log_probs": [round(p, 6) for p in h.token_log_probs],
             }
-            for text, h in result.candidates
+            for text, h, extras in result.candidates
         ]
         record = {"line": number, "text": result.text, "problem": result.problem, "candidates": candidates}
         return json.dumps(record, ensure_ascii=False) + "\n"
     if nbest > 1:
-        return "".join(f"{number} ||| {text} ||| {h.score:.6f}\n" for text, h in result.candidates)
+        return "".join(f"{number} ||| {text} ||| {h.score:.6f}\n" for text, h, _ in result.candidates)
     return result.text + "\n"
 
 

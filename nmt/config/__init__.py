@@ -19,7 +19,10 @@ from nmt.config.model import (
     AdditiveConfig,
     AttentionConfig,
     BridgeConfig,
+    CopyHeadConfig,
+    CustomConfig,
     DecoderConfig,
+    DecoderPointer,
     DotConfig,
     EmbeddingConfig,
     EncoderConfig,
@@ -70,8 +73,11 @@ __all__ = [
     "CharactersConfig",
     "Config",
     "ConstantSchedule",
+    "CopyHeadConfig",
+    "CustomConfig",
     "DataConfig",
     "DecoderConfig",
+    "DecoderPointer",
     "DotConfig",
     "EmbeddingConfig",
     "EncoderConfig",
@@ -167,23 +173,61 @@ class Config(Settings):
     def _parts_fit(self) -> Self:
         if self.model.embedding.tie == "all" and not self.tokenizer.joint:
             raise ValueError("model.embedding.tie: all shares one embedding, so it needs tokenizer.joint: true")
-        if self.model.decoder.kind == "rnn":
-            _check_attention(self.model.decoder, self.model.encoder.width)
+        decoder = self.model.decoder
+        if decoder.kind == "rnn" and decoder.attention.kind != "none":
+            _check_attention(decoder.attention, "model.decoder", decoder.width, self.model.encoder.width)
+        if self.model.head.kind == "copy":
+            _check_copying(self.model.head, self)
         return self
 
 
-def _check_attention(decoder: RnnDecoderConfig, memory_width: int) -> None:
-    attention = decoder.attention
-    if attention.kind == "none":
-        return
-    for side, width in (("encoder", memory_width), ("decoder", decoder.width)):
-        if width % attention.heads:
+def _check_copying(head: CopyHeadConfig, config: Config) -> None:
+    tokenizer, decoder, memory_width = config.tokenizer, config.model.decoder, config.model.encoder.width
+    if tokenizer.kind == "sentencepiece" and not tokenizer.joint:
+        raise ValueError(
+            "model.head copies tokens of the source into the target, but tokenizer.joint: false gives each side "
+            "subwords of its own: make it joint, or take words or characters"
+        )
+    if head.attention.kind != "decoder":
+        width = decoder.width
+        if decoder.kind == "rnn" and decoder.output == "concat" and decoder.attention.kind != "none":
+            width += memory_width  # what the head sees is [context; state]
+        if head.attention.heads > 1:
+            raise ValueError("model.head.attention.heads: what points is one distribution over the source: heads is 1")
+        if getattr(head.attention, "coverage", False):
             raise ValueError(
-                f"model.decoder.attention.heads: {attention.heads} heads cannot share model.{side}.width: {width}; "
+                "model.head.attention.coverage: a head sees the whole target at once, not what was attended to before: "
+                "set it in model.decoder.attention, and let the head point with that"
+            )
+        _check_attention(head.attention, "model.head", width, memory_width)
+    elif decoder.kind == "rnn":
+        if decoder.attention.kind == "none":
+            raise ValueError(
+                "model.head points with the decoder's attention, but model.decoder.attention is none: give the head "
+                "an attention of its own, like head.attention: {kind: additive}"
+            )
+        if head.attention.layer is not None or head.attention.head is not None:
+            raise ValueError("model.head.attention.layer and .head choose among a transformer's; an RNN has one")
+    else:
+        chosen = (("layer", "layers", head.attention.layer), ("head", "heads", head.attention.head))
+        for name, number, value in chosen:
+            if value is not None and value > getattr(decoder, number):
+                raise ValueError(
+                    f"model.head.attention.{name} is {value}, but model.decoder.{number} is {getattr(decoder, number)}"
+                )
+
+
+def _check_attention(attention: ScorerConfig, place: str, width: int, memory_width: int) -> None:
+    """Whether it can compare queries of `width` with a memory of `memory_width`."""
+    asks = "model.decoder" if place == "model.decoder" else "what the decoder gives the head"
+    for side, size in (("model.encoder", memory_width), (asks, width)):
+        if size % attention.heads:
+            raise ValueError(
+                f"{place}.attention.heads: {attention.heads} heads cannot share the width of {side}: {size}; "
                 "it must be a multiple"
             )
-    if attention.kind in ("dot", "scaled_dot") and attention.heads == 1 and decoder.width != memory_width:
+    if attention.kind in ("dot", "scaled_dot") and attention.heads == 1 and width != memory_width:
         raise ValueError(
             f"{attention.kind} attention compares vectors of one width: model.encoder.width is "
-            f"{memory_width}, model.decoder.width {decoder.width}; make them equal or use `general`"
+            f"{memory_width}, that of {asks} {width}; make them equal or use `general`"
         )

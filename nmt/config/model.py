@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -40,6 +41,27 @@ class AdditiveConfig(ScoredAttention):
 
     kind: Literal["additive"] = "additive"
     width: PositiveInt = 512
+    coverage: bool = Field(
+        False,
+        description="the network hears how much attention a position had so far; so the decoder goes step by step",
+    )
+
+
+class CustomConfig(ScoredAttention):
+    """A scorer of your own; see `Add your own` in nmt/README.md."""
+
+    kind: Literal["custom"] = "custom"
+    scorer: str = Field(
+        "", description="module:Class, importable from the current folder; using the run later needs NMT_TRUST_CODE=1"
+    )
+    options: dict[str, Any] = Field({}, description="keyword arguments of the class")
+
+    @model_validator(mode="after")
+    def _names_a_class(self) -> Self:
+        if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", self.scorer):
+            found = f"not {self.scorer}" if self.scorer else "and is missing"
+            raise ValueError(f"scorer is a class by its import path, like mypackage.mymodule:MyScorer, {found}")
+        return self
 
 
 class NoAttentionConfig(Settings):
@@ -48,7 +70,7 @@ class NoAttentionConfig(Settings):
     kind: Literal["none"] = "none"
 
 
-ScorerConfig = DotConfig | ScaledDotConfig | GeneralConfig | AdditiveConfig
+ScorerConfig = DotConfig | ScaledDotConfig | GeneralConfig | AdditiveConfig | CustomConfig
 AttentionConfig = Annotated[ScorerConfig | NoAttentionConfig, Field(discriminator="kind")]
 
 
@@ -112,6 +134,9 @@ class RnnEncoderConfig(Settings):
     layers: PositiveInt = 1
     width: PositiveInt = 512
     residual: bool = Field(False, description="each layer but the first adds to what it reads; for deep stacks")
+    variational: bool = Field(
+        False, description="dropout takes one mask for all positions of a sentence (Gal and Ghahramani 2016)"
+    )
 
     @model_validator(mode="after")
     def _two_halves(self) -> Self:
@@ -126,6 +151,9 @@ class RnnDecoderConfig(Settings):
     layers: PositiveInt = 1
     width: PositiveInt = 512
     residual: bool = Field(False, description="each layer but the first adds to what it reads; for deep stacks")
+    variational: bool = Field(
+        False, description="dropout takes one mask for all positions of a sentence (Gal and Ghahramani 2016)"
+    )
     wiring: Literal["luong", "bahdanau"] = Field(
         "luong",
         description="luong: the state after reading a token asks; bahdanau: the one before asks, and what attention "
@@ -207,9 +235,40 @@ class TransformerDecoderConfig(TransformerEncoderConfig):
     """Causal self-attention, attention to the source, and a feed-forward network, `layers` times."""
 
 
+class DecoderPointer(Settings):
+    """The decoder's own attention to the source: of an RNN, the one it has; of a transformer, that of a layer."""
+
+    kind: Literal["decoder"] = "decoder"
+    layer: PositiveInt | None = Field(None, description="of a transformer; by default the one alignments are read from")
+    head: PositiveInt | None = Field(None, description="of a transformer; by default the mean of the layer's heads")
+
+
+class CopyHeadConfig(Settings):
+    """Generates from the target vocabulary or copies a word of the source."""
+
+    kind: Literal["copy"] = "copy"
+    gate: Literal["learned", "fixed", "sentinel"] = Field(
+        "learned",
+        description="who decides between the two: a small network (pointer-generator); nobody, each counts half; one "
+        "more slot of the attention",
+    )
+    attention: Annotated[ScorerConfig | DecoderPointer, Field(discriminator="kind")] = Field(
+        DecoderPointer(), description="what points: the decoder's attention, or one of the head's own"
+    )
+
+    @model_validator(mode="after")
+    def _gate_fits(self) -> Self:
+        if self.gate == "sentinel" and self.attention.kind == "decoder":
+            raise ValueError(
+                "a sentinel is one more slot of the attention that points, and the decoder's has none: give the head "
+                "an attention of its own, like attention: {kind: general}"
+            )
+        return self
+
+
 EncoderConfig = Annotated[RnnEncoderConfig | TransformerEncoderConfig, Field(discriminator="kind")]
 DecoderConfig = Annotated[RnnDecoderConfig | TransformerDecoderConfig, Field(discriminator="kind")]
-HeadConfig = VocabHeadConfig
+HeadConfig = Annotated[VocabHeadConfig | CopyHeadConfig, Field(discriminator="kind")]
 
 
 class ModelConfig(Settings):
@@ -222,6 +281,11 @@ class ModelConfig(Settings):
         0.3, description="on embeddings; between recurrent layers, on the attentional state; on each residual branch"
     )
 
+    @property
+    def own_code(self) -> list[str]:
+        """Import paths of all classes in it that are not ours."""
+        return _own_code(self)
+
     @model_validator(mode="after")
     def _residuals_fit(self) -> Self:
         for side, part in (("encoder", self.encoder), ("decoder", self.decoder)):
@@ -231,3 +295,9 @@ class ModelConfig(Settings):
                     f"not {part.width} and {self.embedding.width}"
                 )
         return self
+
+
+def _own_code(section: Settings) -> list[str]:
+    if isinstance(section, CustomConfig):
+        return [section.scorer]
+    return [path for _, value in section if isinstance(value, Settings) for path in _own_code(value)]

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from nmt.data.batch import Batch, collate
+from nmt.data.batch import Batch
+from nmt.data.copying import Copier, collate_examples, make_example
 from nmt.data.corpus import Corpus
 from nmt.data.plan import Indices, Plan, plan_evaluation
 
@@ -22,16 +23,23 @@ class Task(NamedTuple):
 
 
 def batches(
-    corpus: Corpus, *, max_tokens: int, seed: int, start: int, stride: int = 1, workers: int = 0
+    corpus: Corpus,
+    *,
+    max_tokens: int,
+    seed: int,
+    start: int,
+    stride: int = 1,
+    workers: int = 0,
+    copier: Copier | None = None,
 ) -> Iterator[tuple[int, Batch]]:
     """The batches of the corpus's plan with their global numbers: `start`, `start + stride`, ..., without end.
 
     They depend on the arguments alone, but for `workers`: how many processes make them ahead of time (0 = this one
-    makes them when asked). torch's random state stays as it is.
+    makes them when asked). torch's random state stays as it is. `copier` is for models that copy.
     """
     plan = Plan(corpus.src_lengths, corpus.tgt_lengths, max_tokens=max_tokens, seed=seed)
     loader = DataLoader(
-        _Batches(corpus),
+        _Batches(corpus, copier),
         sampler=_Tasks(plan, start, stride),
         batch_size=None,  # a task is a whole batch
         num_workers=workers,
@@ -41,10 +49,10 @@ def batches(
     return iter(loader)
 
 
-def evaluation_batches(corpus: Corpus, *, max_tokens: int) -> Iterator[Batch]:
+def evaluation_batches(corpus: Corpus, *, max_tokens: int, copier: Copier | None = None) -> Iterator[Batch]:
     """All pairs of the corpus once, shortest first; `Batch.indices` says which they are."""
     for pairs in plan_evaluation(corpus.src_lengths, corpus.tgt_lengths, max_tokens=max_tokens):
-        yield _make(corpus, pairs)
+        yield _make(corpus, pairs, copier)
 
 
 class _Tasks(Sampler[Task]):
@@ -59,16 +67,21 @@ class _Tasks(Sampler[Task]):
 
 
 class _Batches(Dataset[tuple[int, Batch]]):
-    def __init__(self, corpus: Corpus) -> None:
-        self._corpus = corpus
+    def __init__(self, corpus: Corpus, copier: Copier | None) -> None:
+        self._corpus, self._copier = corpus, copier
 
     def __getitem__(self, task: Task) -> tuple[int, Batch]:
-        return task.global_index, _make(self._corpus, task.pairs)
+        return task.global_index, _make(self._corpus, task.pairs, self._copier)
 
 
-def _make(corpus: Corpus, pairs: Indices) -> Batch:
+def _make(corpus: Corpus, pairs: Indices, copier: Copier | None) -> Batch:
     index = pairs.tolist()
-    return collate([corpus.src(i) for i in index], [corpus.tgt(i) for i in index], index)
+    texts = [("", "") if copier is None else corpus.text(i) for i in index]
+    examples = [
+        make_example(copier, (src, corpus.src(i)), (tgt, corpus.tgt(i)))
+        for i, (src, tgt) in zip(index, texts, strict=True)
+    ]
+    return collate_examples(examples, index)
 
 
 def _as_it_is(item: Any) -> Any:

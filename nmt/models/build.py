@@ -7,16 +7,19 @@ from typing import Any, TypeVar, assert_never
 from torch import nn
 
 from nmt.config import (
-    DecoderConfig,
+    CopyHeadConfig,
+    DecoderPointer,
     EncoderConfig,
     ModelConfig,
     RnnDecoderConfig,
     RnnEncoderConfig,
     TransformerDecoderConfig,
     TransformerEncoderConfig,
+    VocabHeadConfig,
 )
-from nmt.models.heads import VocabHead
-from nmt.models.interface import Decoder, Encoder
+from nmt.models.attention import build_attention
+from nmt.models.heads import CopyHead, VocabHead
+from nmt.models.interface import Decoder, Encoder, Head
 from nmt.models.layers import TokenEmbedding, embedding_table
 from nmt.models.rnn import RnnDecoder, RnnEncoder
 from nmt.models.seq2seq import Seq2Seq
@@ -34,9 +37,9 @@ def build_model(config: ModelConfig, src_size: int, tgt_size: int) -> Seq2Seq:
         TokenEmbedding(table, config.dropout, config.word_dropout) for table in (src_table, tgt_table)
     )
     encoder = build_encoder(config.encoder, src_embedding, config.dropout)
-    decoder = build_decoder(config.decoder, tgt_embedding, config.encoder.width, config.dropout)
-    head = VocabHead(decoder.width, tgt_size, None if tie == "none" else tgt_table)
-    return Seq2Seq(encoder, decoder, head)
+    decoder = build_decoder(config, tgt_embedding)
+    vocabulary = VocabHead(decoder.width, tgt_size, None if tie == "none" else tgt_table)
+    return Seq2Seq(encoder, decoder, build_head(config, vocabulary, decoder.width))
 
 
 def build_encoder(config: EncoderConfig, embedding: TokenEmbedding, dropout: float) -> Encoder:
@@ -49,14 +52,33 @@ def build_encoder(config: EncoderConfig, embedding: TokenEmbedding, dropout: flo
             assert_never(config)
 
 
-def build_decoder(config: DecoderConfig, embedding: TokenEmbedding, memory_width: int, dropout: float) -> Decoder[Any]:
-    match config:
+def build_decoder(config: ModelConfig, embedding: TokenEmbedding) -> Decoder[Any]:
+    decoder, memory_width, dropout = config.decoder, config.encoder.width, config.dropout
+    match decoder:
         case RnnDecoderConfig():
-            return RnnDecoder(config, embedding, memory_width, dropout)
+            return RnnDecoder(decoder, embedding, memory_width, dropout)
         case TransformerDecoderConfig():
-            return initialised(TransformerDecoder(config, embedding, memory_width, dropout))
+            pointer = config.head.attention if isinstance(config.head, CopyHeadConfig) else None
+            pointer = pointer if isinstance(pointer, DecoderPointer) else None
+            return initialised(TransformerDecoder(decoder, embedding, memory_width, dropout, pointer))
         case _:
-            assert_never(config)
+            assert_never(decoder)
+
+
+def build_head(config: ModelConfig, vocabulary: VocabHead, width: int) -> Head:
+    """`width` is that of what the decoder says."""
+    head, memory_width = config.head, config.encoder.width
+    match head:
+        case VocabHeadConfig():
+            return vocabulary
+        case CopyHeadConfig():
+            pointer = None
+            if not isinstance(head.attention, DecoderPointer):
+                pointer = build_attention(head.attention, width, memory_width, "head.copy")
+            gate_width = width + memory_width + config.embedding.width
+            return CopyHead(vocabulary, pointer, head.gate, gate_width=gate_width, memory_width=memory_width)
+        case _:
+            assert_never(head)
 
 
 def initialised(module: ModuleT) -> ModuleT:

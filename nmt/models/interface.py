@@ -30,6 +30,7 @@ class Source(NamedTuple):
 
     memory: Memory
     keys: tuple[Tensor, ...]  # projections of the memory made once per sentence; private to the decoder
+    pointer_keys: tuple[Tensor, ...]  # the same for a head that points with an attention of its own
     copy_ids: Tensor | None  # [B,S] id of each source token in target space, >= V outside the vocabulary
     extras: int  # E
 
@@ -42,7 +43,7 @@ class Source(NamedTuple):
         states, mask, summary = self.memory
         memory = Memory(rows(states), None if mask is None else rows(mask), rows(summary))
         copy_ids = None if self.copy_ids is None else rows(self.copy_ids)
-        return Source(memory, tuple(map(rows, self.keys)), copy_ids, self.extras)
+        return Source(memory, tuple(map(rows, self.keys)), tuple(map(rows, self.pointer_keys)), copy_ids, self.extras)
 
 
 class State(Protocol):
@@ -77,7 +78,8 @@ class Probe(Protocol):
         the weights to use. A stepwise decoder calls it once per target position, in order, Q = 1.
 
         Names: "decoder.cross" of a decoder with one attention; "encoder.1.self", "decoder.1.self" (S is then T) and
-        "decoder.1.cross" of one with layers, which count from 1.
+        "decoder.1.cross" of one with layers, which count from 1. "head.copy" is what a copying head says: with which
+        probability each position is copied, so what a row lacks of 1 is that of generating.
         """
         ...
 
@@ -128,6 +130,17 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
 
 class Head(nn.Module, ABC):
     """Owns the distribution over the next token."""
+
+    copies: bool = False
+    """Whether it can produce words of the source, so that batches must have `copy_ids`."""
+
+    def prepare(self, memory: Memory) -> tuple[Tensor, ...]:
+        """What is computed once per sentence: `Source.pointer_keys`."""
+        return ()
+
+    def look(self, features: Features, source: Source, probe: Probe) -> None:
+        """Shows a probe the attention of the head itself, if it has any."""
+        return
 
     @abstractmethod
     def losses(self, features: Features, labels: Tensor, source: Source, smoothing: float) -> TokenLosses:

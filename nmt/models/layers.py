@@ -29,6 +29,14 @@ class Dropout(nn.Dropout):
         return states * kept
 
 
+class VariationalDropout(Dropout):
+    """The same features are dropped at all positions of a sentence (Gal and Ghahramani 2016)."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[B,T,D]"""
+        return states * super().forward(states.new_ones(len(states), 1, states.shape[-1])) if self.training else states
+
+
 class TokenEmbedding(nn.Module):
     """Ids -> vectors, with dropout. The table may be shared between modules.
 
@@ -51,8 +59,10 @@ class TokenEmbedding(nn.Module):
         return self.dropout(self.lookup(ids))
 
     def lookup(self, ids: Tensor) -> Tensor:
-        """[...] -> [...,D] without dropout, for who adds something first. Words that are dropped are read as unknown
-        (Iyyer et al. 2015 leave them out, which would move the others)."""
+        """[...] -> [...,D] without dropout, for who adds something first. What is beyond the vocabulary (a copied word)
+        is read as unknown, and so are words that are dropped (Iyyer et al. 2015 leave them out, which would move the
+        others)."""
+        ids = ids.masked_fill(ids >= self.table.num_embeddings, UNK)
         if self.training and self.word_dropout:
             dropped = torch.rand(ids.shape, device=ids.device) < self.word_dropout
             ids = ids.masked_fill(dropped & (ids > EOS), UNK)

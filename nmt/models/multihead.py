@@ -62,9 +62,10 @@ class MultiHead(nn.Module):
             allowed = lower_triangle(query, keys)
         if allowed is not None:
             scores = scores.masked_fill(~allowed, -torch.inf)
-        weights = self.dropout(torch.softmax(scores, dim=-1))
+        weights = torch.softmax(scores, dim=-1)
         if probe is not None:
             weights = probe(self.name, weights, values.transpose(1, 2).flatten(2))
+        weights = self.dropout(weights)
         return self.output((weights.to(values.dtype) @ values).transpose(1, 2).flatten(2))
 
 

@@ -15,7 +15,7 @@ from nmt.data.batch import Padded
 from nmt.models.attention import Attention, build_attention
 from nmt.models.bridge import Bridge, build_summary
 from nmt.models.interface import Alignment, Decoder, Encoder, Features, Memory, Probe, Source
-from nmt.models.layers import Dropout, TokenEmbedding
+from nmt.models.layers import Dropout, TokenEmbedding, VariationalDropout
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "tanh": nn.RNN}
 
@@ -41,11 +41,13 @@ class RnnEncoder(Encoder):
         inputs = [embedding.width] + [width] * (config.layers - 1)
         self.forwards = nn.ModuleList(cell(size, width // 2, batch_first=True) for size in inputs)
         self.backwards = nn.ModuleList(cell(size, width // 2, batch_first=True) for size in inputs)
-        self.dropout = Dropout(dropout)
+        self.variational = config.variational
+        self.dropout = VariationalDropout(dropout) if self.variational else Dropout(dropout)
         self.width, self.residual = width, config.residual
 
     def forward(self, src: Padded, probe: Probe | None = None) -> Memory:
-        states = self.embedding(src.ids)  # [B,S,D]
+        embedded = self.dropout(self.embedding.lookup(src.ids)) if self.variational else self.embedding(src.ids)
+        states = embedded  # [B,S,D]
         order = reversal(src)
 
         def reverse(sequence: Tensor) -> Tensor:
@@ -69,12 +71,20 @@ class RnnState(NamedTuple):
     hidden: Tensor  # [N,L,D]
     cell: Tensor | None  # [N,L,D] of an LSTM
     feed: Tensor | None  # [N,D] the last attentional state, with input feeding
+    coverage: Tensor | None  # [N,S] the attention each position got so far, for a scorer that uses it
+    masks: tuple[Tensor, ...]  # [N,D] each, of variational dropout: on embedding, between layers, on output; else none
 
     def reorder(self, rows: Tensor) -> RnnState:
         def chosen(part: Tensor | None) -> Tensor | None:
             return None if part is None else part.index_select(0, rows)
 
-        return RnnState(self.hidden.index_select(0, rows), chosen(self.cell), chosen(self.feed))
+        return RnnState(
+            self.hidden.index_select(0, rows),
+            chosen(self.cell),
+            chosen(self.feed),
+            chosen(self.coverage),
+            tuple(mask.index_select(0, rows) for mask in self.masks),
+        )
 
 
 class Recurrence(nn.Module):
@@ -90,7 +100,7 @@ class Recurrence(nn.Module):
     def forward(self, states: Tensor, start: RnnState) -> Tensor:
         """[B,T,inputs] -> [B,T,D]"""
         for n, layer in enumerate(self.layers):
-            read = self.dropout(states) if n > 0 else states
+            read = self._read(states, n, start)
             hidden = start.hidden[:, n][None].contiguous()  # [1,B,D], as the kernels want it
             first = hidden if start.cell is None else (hidden, start.cell[:, n][None].contiguous())
             said = layer(read, first)[0]
@@ -101,7 +111,7 @@ class Recurrence(nn.Module):
         """[N,inputs] -> [N,D] and the state after it: the cells one by one, a third faster than a sequence of 1."""
         hidden, cell = list(state.hidden.unbind(1)), [] if state.cell is None else list(state.cell.unbind(1))
         for n, layer in enumerate(self.layers):
-            read, (weights,) = self.dropout(states) if n > 0 else states, cast(nn.RNNBase, layer).all_weights
+            read, (weights,) = self._read(states, n, state), cast(nn.RNNBase, layer).all_weights
             match self.cell:
                 case "lstm":
                     hidden[n], cell[n] = torch.lstm_cell(read, (hidden[n], cell[n]), *weights)
@@ -114,6 +124,15 @@ class Recurrence(nn.Module):
             states = hidden[n] + states if self.residual and n > 0 else hidden[n]
         after = torch.stack(cell, dim=1) if cell else None
         return states, state._replace(hidden=torch.stack(hidden, dim=1), cell=after)
+
+    def _read(self, states: Tensor, layer: int, state: RnnState) -> Tensor:
+        """[B,T,D] or [N,D], what a layer reads, with dropout between layers."""
+        if layer == 0:
+            return states
+        if not state.masks:
+            return self.dropout(states)
+        mask = state.masks[layer]
+        return states * (mask if states.ndim == 2 else mask[:, None])
 
 
 class RnnDecoder(Decoder[RnnState]):
@@ -139,12 +158,15 @@ class RnnDecoder(Decoder[RnnState]):
         self.combine = nn.Linear(context + config.width, config.width) if config.output == "tanh" else None
         self.width = context + config.width if self.combine is None else config.width
         self.feeds = config.feeds
+        self.covers = self.attention is not None and self.attention.scorer.uses_history
         inputs = embedding.width + (self.width if self.feeds else 0) + (context if self.asks_first else 0)
         self.recurrence = Recurrence(config, inputs, dropout)
         summary = build_summary(config.bridge, memory_width)
         parts = 2 if config.cell == "lstm" else 1
         self.bridge = Bridge(summary, parts=parts, layers=config.layers, width=config.width)
         self.dropout = Dropout(dropout)
+        self.mask_widths = [embedding.width, *[config.width] * (config.layers - 1), self.width]
+        self.variational = config.variational
 
     def prepare(self, memory: Memory) -> tuple[Tensor, ...]:
         return () if self.attention is None else self.attention.keys(memory)
@@ -153,17 +175,22 @@ class RnnDecoder(Decoder[RnnState]):
         start = self.bridge(source.memory)  # [B,1 or 2,L,D]
         start = start.repeat_interleave(rows // len(start), dim=0)  # [N,1 or 2,L,D]
         feed = start.new_zeros(rows, self.width) if self.feeds else None
-        return RnnState(start[:, 0], start[:, 1] if start.shape[1] == 2 else None, feed)
+        length = source.memory.states.shape[1]
+        coverage = start.new_zeros(rows, length, dtype=torch.float32) if self.covers else None
+        masks = ()
+        if self.variational and self.training:  # drawn once for all steps
+            masks = tuple(self.dropout(start.new_ones(rows, width)) for width in self.mask_widths)
+        return RnnState(start[:, 0], start[:, 1] if start.shape[1] == 2 else None, feed, coverage, masks)
 
     def step(self, tokens: Tensor, state: RnnState, source: Source) -> tuple[Features, RnnState]:
-        return self._advance(self.embedding(tokens[:, None]), state, source, None)
+        return self._advance(self._embed(tokens[:, None], state), state, source, None)
 
     def decode(self, tgt_in: Tensor, source: Source, probe: Probe | None = None) -> Features:
-        embedded = self.embedding(tgt_in)  # [B,T,D]
         state = self.start(source, *tgt_in.shape)
-        if not (self.feeds or self.asks_first):
+        embedded = self._embed(tgt_in, state)  # [B,T,D]
+        if not (self.feeds or self.asks_first or self.covers):
             outputs = self.recurrence(embedded, state)
-            return self._said(outputs, *self._ask(outputs, source, probe), embedded)
+            return self._said(outputs, *self._ask(outputs, source, probe, None), embedded, state)
         steps = []
         for position in range(tgt_in.shape[1]):
             features, state = self._advance(embedded[:, position : position + 1], state, source, probe)
@@ -181,28 +208,42 @@ class RnnDecoder(Decoder[RnnState]):
             return rows.view(sentences, -1, rows.shape[-1])  # [N,D] -> [B,K,D]
 
         inputs = embedded[:, 0]
+        history = None if state.coverage is None else queries(state.coverage)  # [B,K,S]
         if self.asks_first:
-            found = self._ask(queries(state.hidden[:, -1]), source, probe)
+            found = self._ask(queries(state.hidden[:, -1]), source, probe, history)
             inputs = torch.cat([inputs, cast(Tensor, found[0]).flatten(0, 1)], dim=-1)
         elif state.feed is not None:
             inputs = torch.cat([inputs, state.feed], dim=-1)
         outputs, state = self.recurrence.step(inputs, state)
         if not self.asks_first:
-            found = self._ask(queries(outputs), source, probe)
-        features = self._said(queries(outputs), *found, queries(embedded[:, 0]))
+            found = self._ask(queries(outputs), source, probe, history)
+        features = self._said(queries(outputs), *found, queries(embedded[:, 0]), state)
         if self.feeds:
             state = state._replace(feed=features.hidden.reshape(-1, self.width))
+        if state.coverage is not None:
+            state = state._replace(coverage=state.coverage + cast(Tensor, features.weights).flatten(0, 1))
         return features, state
 
-    def _ask(self, query: Tensor, source: Source, probe: Probe | None) -> tuple[Tensor | None, Tensor | None]:
-        """[B,Q,D] -> context [B,Q,D of the memory] and weights [B,Q,S], if there is attention."""
-        return (
-            (None, None) if self.attention is None else self.attention(query, *source.keys, source.memory.mask, probe)
-        )
+    def _embed(self, tokens: Tensor, state: RnnState) -> Tensor:
+        """[N,T] -> [N,T,D]"""
+        return self.embedding.lookup(tokens) * state.masks[0][:, None] if state.masks else self.embedding(tokens)
 
-    def _said(self, outputs: Tensor, context: Tensor | None, weights: Tensor | None, embedded: Tensor) -> Features:
+    def _ask(
+        self, query: Tensor, source: Source, probe: Probe | None, history: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """[B,Q,D] -> context [B,Q,D of the memory] and weights [B,Q,S], if there is attention."""
+        if self.attention is None:
+            return None, None
+        return self.attention(query, *source.keys, source.memory.mask, probe, history)
+
+    def _said(
+        self, outputs: Tensor, context: Tensor | None, weights: Tensor | None, embedded: Tensor, state: RnnState
+    ) -> Features:
         """[B,Q,D] recurrent outputs and what attention brought -> attentional states."""
         hidden = outputs if context is None else torch.cat([context, outputs], dim=-1)
         if self.combine is not None:
             hidden = torch.tanh(self.combine(hidden))
-        return Features(self.dropout(hidden), context, embedded, weights)
+        if not state.masks:
+            return Features(self.dropout(hidden), context, embedded, weights)
+        mask = state.masks[-1].view(len(hidden), -1, self.width)  # [B,1,D], or [B,K,D] in search
+        return Features(hidden * mask, context, embedded, weights)

@@ -27,12 +27,14 @@ class Seq2Seq(nn.Module):
     def read(self, batch: Batch, probe: Probe | None = None) -> Source:
         """Encodes the sources and makes what the decoder needs once per sentence."""
         memory = self.encoder(batch.src, probe)
-        return Source(memory, self.decoder.prepare(memory), batch.copy_ids, batch.extras)
+        return Source(memory, self.decoder.prepare(memory), self.head.prepare(memory), batch.copy_ids, batch.extras)
 
     def attend(self, batch: Batch, probe: Probe) -> None:
         """A forced pass over known pairs for the probe's sake. Row t of what it sees is the step that reads target
         token t (BOS first) and writes token t + 1."""
-        self._force(batch, self.read(batch, probe), probe)
+        source = self.read(batch, probe)
+        features, _ = self._force(batch, source, probe)
+        self.head.look(features, source, probe)
 
     def predictor(self, batch: Batch) -> ModelPredictor:
         """What search needs of this model for these sources; call it without gradients."""

@@ -12,7 +12,7 @@ from typing import NamedTuple, assert_never, cast
 import torch
 from torch import Tensor, nn
 
-from nmt.config import TransformerDecoderConfig, TransformerEncoderConfig
+from nmt.config import DecoderPointer, TransformerDecoderConfig, TransformerEncoderConfig
 from nmt.data.batch import Padded
 from nmt.models.interface import Alignment, Decoder, Encoder, Features, Memory, Probe, Source
 from nmt.models.layers import Dropout, TokenEmbedding
@@ -156,6 +156,20 @@ class DecoderLayer(nn.Module):
         return self.around_feed_forward(states, self.feed_forward)
 
 
+class Listener:
+    """A probe that keeps the weights [B,Q,S] of one head (from 1), or the mean over all; another may come before it."""
+
+    def __init__(self, head: int | None, other: Probe | None) -> None:
+        self.head, self.other = head, other
+        self.weights: Tensor | None = None
+
+    def __call__(self, name: str, weights: Tensor, values: Tensor) -> Tensor:
+        if self.other is not None:
+            weights = self.other(name, weights, values)
+        self.weights = weights.mean(dim=1) if self.head is None else weights[:, self.head - 1]
+        return weights
+
+
 class KVCache(NamedTuple):
     """Keys and values of all layers, of all beams at all positions, in storage made once for all steps.
 
@@ -205,8 +219,14 @@ class TransformerDecoder(Decoder[KVCache]):
     """A known target is read at once: causal attention needs no mask, since padding is always in the future."""
 
     def __init__(
-        self, config: TransformerDecoderConfig, embedding: TokenEmbedding, memory_width: int, dropout: float
+        self,
+        config: TransformerDecoderConfig,
+        embedding: TokenEmbedding,
+        memory_width: int,
+        dropout: float,
+        pointer: DecoderPointer | None = None,
     ) -> None:
+        """`pointer`: whose weights are given out as `Features.weights`; nobody's by default."""
         super().__init__()
         self.embedding = embedding
         self.width = config.width
@@ -216,6 +236,10 @@ class TransformerDecoder(Decoder[KVCache]):
         self.norm = build_norm(config) if config.norm == "pre" else nn.Identity()
         # The last layer but one, as in Garg et al. 2019; that the step which writes a word knows best was measured.
         self.alignment = Alignment(f"decoder.{max(1, config.layers - 1)}.cross", "output")
+        self.pointer = pointer
+        self.pointing = (
+            self.alignment.name if pointer is None or pointer.layer is None else f"decoder.{pointer.layer}.cross"
+        )
 
     def prepare(self, memory: Memory) -> tuple[Tensor, ...]:
         return tuple(part for layer in self.layers for part in layer.cross.keys(memory.states))  # 2L times [B,H,S,Dh]
@@ -263,6 +287,8 @@ class TransformerDecoder(Decoder[KVCache]):
         embedded = self.embedding.lookup(tokens)  # [B,Q,D]
         states = self.place(embedded, positions)
         keys = zip(source.keys[::2], source.keys[1::2], strict=True)
+        listener = None if self.pointer is None else Listener(self.pointer.head, probe)
         for layer, pair, past in zip(self.layers, keys, look_back, strict=True):
-            states = layer(states, pair, source.memory.mask, look_back=past, probe=probe)
-        return Features(self.norm(states), None, embedded, None)
+            heard_by = listener if listener is not None and layer.cross.name == self.pointing else probe
+            states = layer(states, pair, source.memory.mask, look_back=past, probe=heard_by)
+        return Features(self.norm(states), None, embedded, None if listener is None else listener.weights)

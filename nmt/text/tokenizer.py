@@ -55,11 +55,13 @@ class Tokenizer(Protocol):
         """Ids of a line: never PAD, BOS or EOS; UNK for what the vocabulary does not know."""
         ...
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids, PAD, BOS and EOS left out. One line: LF and CR come out as spaces."""
+    def decode(self, ids: Sequence[int], extras: Sequence[str] = ()) -> str:
+        """Text of ids, PAD, BOS and EOS left out. One line: LF and CR come out as spaces.
+
+        `extras` are the words that ids beyond the vocabulary stand for, in their order; subwords know of none."""
         ...
 
-    def pieces(self, ids: Sequence[int]) -> list[str]:
+    def pieces(self, ids: Sequence[int], extras: Sequence[str] = ()) -> list[str]:
         """Each id as text to show."""
         ...
 
@@ -109,10 +111,10 @@ class SentencePieceTokenizer:
     def encode(self, line: str) -> list[int]:
         return [self._ours[n] for n in self._processor.encode(self._normalise(line), out_type=int)]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int], extras: Sequence[str] = ()) -> str:
         return _one_line(self._processor.decode([self._theirs[n] for n in ids if n > EOS]))
 
-    def pieces(self, ids: Sequence[int]) -> list[str]:
+    def pieces(self, ids: Sequence[int], extras: Sequence[str] = ()) -> list[str]:
         return [SPECIALS[n] if n <= UNK else self._processor.id_to_piece(self._theirs[n]) for n in ids]
 
     def segment(self, line: str) -> Segments:
@@ -148,7 +150,7 @@ class SentencePieceTokenizer:
         return _one_line(text).strip(" ") or "".join(pieces)
 
 
-class _ListTokenizer(ABC):
+class ListTokenizer(ABC):
     """A tokenizer whose vocabulary is a list of tokens, with ids from 4."""
 
     def __init__(self, tokens: Sequence[str]) -> None:
@@ -159,10 +161,15 @@ class _ListTokenizer(ABC):
         return len(self._tokens)
 
     def encode(self, line: str) -> list[int]:
-        return [self._ids.get(token, UNK) for token in self.split(line)]
+        return self.lookup(self.split(line))
 
-    def pieces(self, ids: Sequence[int]) -> list[str]:
-        return [self._tokens[n] for n in ids]
+    def lookup(self, tokens: Sequence[str]) -> list[int]:
+        """The id of each token."""
+        return [self._ids.get(token, UNK) for token in tokens]
+
+    def pieces(self, ids: Sequence[int], extras: Sequence[str] = ()) -> list[str]:
+        size = len(self._tokens)
+        return [self._tokens[n] if n < size else extras[n - size] for n in ids]
 
     def segment(self, line: str) -> Segments:
         return self._segments(self.encode(line), self.split(line))
@@ -187,7 +194,7 @@ class _ListTokenizer(ABC):
         (folder / f"{stem}.json").write_text(json_text(content), "utf-8", newline="\n")
 
 
-class WordTokenizer(_ListTokenizer):
+class WordTokenizer(ListTokenizer):
     """Words as Unicode white space separates them. Joined by single spaces; an unknown word comes out as `<unk>`."""
 
     def __init__(self, tokens: Sequence[str], settings: WordsConfig) -> None:
@@ -201,14 +208,14 @@ class WordTokenizer(_ListTokenizer):
     def split(self, line: str) -> list[str]:
         return normalise(line, lowercase=self.settings.lowercase, nfc=False).split()
 
-    def decode(self, ids: Sequence[int]) -> str:
-        return " ".join(self._tokens[n] for n in ids if n > EOS)
+    def decode(self, ids: Sequence[int], extras: Sequence[str] = ()) -> str:
+        return " ".join(self.pieces([n for n in ids if n > EOS], extras))
 
     def _segments(self, ids: list[int], pieces: list[str]) -> Segments:
         return Segments(ids, pieces, list(pieces), list(range(len(pieces))))
 
 
-class CharacterTokenizer(_ListTokenizer):
+class CharacterTokenizer(ListTokenizer):
     """Unicode code points after NFC, white space among them. An unknown one comes out as `<unk>`.
 
     White space belongs to the word after it; at the end of a line, to the last word.
@@ -225,8 +232,8 @@ class CharacterTokenizer(_ListTokenizer):
     def split(self, line: str) -> list[str]:
         return list(normalise(line, lowercase=self.settings.lowercase, nfc=True))
 
-    def decode(self, ids: Sequence[int]) -> str:
-        return _one_line("".join(self._tokens[n] for n in ids if n > EOS))
+    def decode(self, ids: Sequence[int], extras: Sequence[str] = ()) -> str:
+        return _one_line("".join(self.pieces([n for n in ids if n > EOS], extras)))
 
     def _segments(self, ids: list[int], pieces: list[str]) -> Segments:
         word_of = _word_numbers(ids, pieces, opens=lambda _, piece: piece.isspace(), blank=str.isspace)

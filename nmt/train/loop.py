@@ -13,6 +13,7 @@ import torch
 
 from nmt.align.extract import Reading, choose_reading
 from nmt.config import PlateauSchedule, TrainConfig
+from nmt.data.copying import make_copier
 from nmt.data.loader import batches
 from nmt.data.prepare import Prepared
 from nmt.models.build import build_model
@@ -70,7 +71,13 @@ def train(
             load_weights(init_from / MODEL, model)
         save_checkpoint(run, model, optimizer, state)  # to come back to, whatever happens before the first validation
 
-    stream = batches(prepared.train, max_tokens=config.data.max_tokens, seed=settings.seed, start=state.batch)
+    stream = batches(
+        prepared.train,
+        max_tokens=config.data.max_tokens,
+        seed=settings.seed,
+        start=state.batch,
+        copier=make_copier(src, tgt) if model.head.copies else None,
+    )
     window = Window(device, state.window)
     started = time.monotonic() - state.seconds
     with Signals() as signals, Reporter(run, console, step=state.step, total=settings.steps) as reporter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from nmt.align.extract import Level, Reading, attention_maps
 from nmt.align.maps import AttentionMap
 from nmt.config import Config
-from nmt.data.corpus import Corpus
+from nmt.data.batch import Batch
 from nmt.data.loader import evaluation_batches
 from nmt.data.prepare import Prepared
 from nmt.device import autocast
@@ -44,10 +45,11 @@ def validate(
     """
     dev = prepared.dev
     model.eval()
-    loss = _loss(model, dev, config, device, precision)
     greedy = config.search.model_copy(update={"beam": 1})
     sources, references = zip(*(dev.text(i) for i in range(len(dev))), strict=True)
     translator = Translator(model, prepared.tokenizers, greedy, device=device)
+    batches = evaluation_batches(dev, max_tokens=config.data.max_tokens, copier=translator.copier)
+    loss = _loss(model, batches, device, precision)
     outputs = [translation.text for translation in translator.translate(sources)]
     scores = {score.name.lower(): score.value for score in evaluate(outputs, [references], metrics=("bleu", "chrf"))}
     shown = min(config.train.samples, len(dev))
@@ -93,10 +95,10 @@ def _level(tokenizers: tuple[Tokenizer, Tokenizer], pairs: list[tuple[str, str]]
     return "words"
 
 
-def _loss(model: Seq2Seq, dev: Corpus, config: Config, device: torch.device, precision: str) -> float:
+def _loss(model: Seq2Seq, batches: Iterable[Batch], device: torch.device, precision: str) -> float:
     nll, tokens = 0.0, 0
     with torch.inference_mode():
-        for batch in evaluation_batches(dev, max_tokens=config.data.max_tokens):
+        for batch in batches:
             tokens += label_tokens(batch)
             with autocast(device, precision):
                 nll += float(model(batch.to(device)).nll.sum())

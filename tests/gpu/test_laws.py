@@ -7,11 +7,10 @@ from itertools import pairwise
 import pytest
 import torch
 from oracles import TablePredictor, exhaustive
-from zoo import WORDS, batch, build, each_attentive, each_model, sentences, write_run
+from zoo import WORDS, batch, build, collate, each_attentive, each_model, sentences, write_run
 
 from nmt.bench import Endless
 from nmt.config import SearchConfig
-from nmt.data.batch import collate
 from nmt.device import autocast
 from nmt.score import score_pairs
 from nmt.search.beam import beam_search

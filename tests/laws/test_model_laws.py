@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from zoo import TGT_SIZE, batch, build, each_attentive, each_model, sentences
+from zoo import TGT_SIZE, batch, build, collate, each_attentive, each_model, sentences
 
-from nmt.data.batch import PAD, Padded, collate
+from nmt.data.batch import PAD, Padded
 from nmt.models.interface import Features
+from nmt.models.seq2seq import Seq2Seq
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
 
@@ -94,7 +95,8 @@ def test_padding_is_invisible(name):
     def widened(part, columns):
         return Padded(torch.nn.functional.pad(part.ids, (0, columns), value=PAD), part.lengths, False)
 
-    wide = pairs._replace(src=widened(pairs.src, 3), tgt=widened(pairs.tgt, 2))
+    copy_ids = torch.nn.functional.pad(pairs.copy_ids, (0, 3), value=PAD)
+    wide = pairs._replace(src=widened(pairs.src, 3), tgt=widened(pairs.tgt, 2), copy_ids=copy_ids)
     losses = model(pairs, 0.1).objective
     wider = model(wide, 0.1).objective
     torch.testing.assert_close(wider[:, : losses.shape[1]], losses, **TOLERANCE)
@@ -184,7 +186,9 @@ def test_losses_are_the_distributions(name, chunk, monkeypatch):
     losses = model(pairs, smoothing=0.2)
     log_probs = forced(model, pairs)
     nll = -log_probs.gather(2, labels[:, :, None])[:, :, 0] * (labels != PAD)
-    smoothed = 0.8 * nll - 0.2 * log_probs.mean(-1) * (labels != PAD)
+    vocabulary = getattr(model.head, "vocabulary", model.head)  # smoothing is over what it generates
+    generated = forced(Seq2Seq(model.encoder, model.decoder, vocabulary), pairs)
+    smoothed = 0.8 * nll - 0.2 * generated.mean(-1) * (labels != PAD)
     torch.testing.assert_close(losses.nll, nll, **TOLERANCE)
     torch.testing.assert_close(losses.objective, smoothed, **TOLERANCE)
     parameters = list(model.parameters())

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from oracles import TablePredictor, exhaustive
-from zoo import batch, build, each_model, sentences
+from zoo import batch, build, collate, each_model, sentences
 
-from nmt.data.batch import BOS, EOS, PAD, collate
+from nmt.data.batch import BOS, EOS, PAD
 from nmt.search.beam import beam_search
 
 

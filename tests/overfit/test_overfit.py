@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from zoo import TGT_SIZE, ZOO, each_model, sentences
+from zoo import TGT_SIZE, ZOO, collate, each_model, sentences
 
-from nmt.data.batch import collate
 from nmt.models.build import build_model
 from nmt.search.beam import beam_search
 

@@ -100,7 +100,7 @@ def source(mask: bool, copying: bool) -> Source:
         number[:, None].expand(3, 5).float(),
     )
     keys = (number[:, None, None].expand(3, 4, 2).float(), number[:, None, None].expand(3, 4, 6).float())
-    return Source(memory, keys, number[:, None].expand(3, 4) if copying else None, 7)
+    return Source(memory, keys, keys[:1], number[:, None].expand(3, 4) if copying else None, 7)
 
 
 @pytest.mark.parametrize("mask", [True, False])

@@ -156,7 +156,7 @@ def test_decoder_is_pytorchs(norm):
     model, _, theirs = models(norm)
     tgt = torch.randint(4, 19, (3, 5), generator=torch.Generator().manual_seed(1))
     memory = Memory(states() * MASK[:, :, None], MASK, states()[:, 0])
-    source = Source(memory, model.decoder.prepare(memory), None, 0)
+    source = Source(memory, model.decoder.prepare(memory), (), None, 0)
     embedded = model.decoder.embedding.lookup(tgt) + Sinusoidal(WIDTH).embed(torch.arange(5))
     future = nn.Transformer.generate_square_subsequent_mask(5, dtype=torch.float32)
     expected = theirs(embedded, memory.states, tgt_mask=future, memory_key_padding_mask=~MASK)
