@@ -176,6 +176,8 @@ class Config(Settings):
         decoder = self.model.decoder
         if decoder.kind == "rnn" and decoder.attention.kind != "none":
             _check_attention(decoder.attention, "model.decoder", decoder.width, self.model.encoder.width)
+        elif self.model.coverage and decoder.kind == "rnn":
+            raise ValueError("model.coverage is about attention to the source, but model.decoder.attention is none")
         if self.model.head.kind == "copy":
             _check_copying(self.model.head, self)
         return self

@@ -277,6 +277,9 @@ class ModelConfig(Settings):
     decoder: DecoderConfig = RnnDecoderConfig()
     head: HeadConfig = VocabHeadConfig()
     word_dropout: Rate = Field(0.0, description="share of the words, on either side, that are read as unknown")
+    coverage: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="weight of the coverage loss: what it costs to attend to a source word again"
+    )
     dropout: Rate = Field(
         0.3, description="on embeddings; between recurrent layers, on the attentional state; on each residual branch"
     )

@@ -39,7 +39,7 @@ def build_model(config: ModelConfig, src_size: int, tgt_size: int) -> Seq2Seq:
     encoder = build_encoder(config.encoder, src_embedding, config.dropout)
     decoder = build_decoder(config, tgt_embedding)
     vocabulary = VocabHead(decoder.width, tgt_size, None if tie == "none" else tgt_table)
-    return Seq2Seq(encoder, decoder, build_head(config, vocabulary, decoder.width))
+    return Seq2Seq(encoder, decoder, build_head(config, vocabulary, decoder.width), config.coverage)
 
 
 def build_encoder(config: EncoderConfig, embedding: TokenEmbedding, dropout: float) -> Encoder:
@@ -58,8 +58,9 @@ def build_decoder(config: ModelConfig, embedding: TokenEmbedding) -> Decoder[Any
         case RnnDecoderConfig():
             return RnnDecoder(decoder, embedding, memory_width, dropout)
         case TransformerDecoderConfig():
-            pointer = config.head.attention if isinstance(config.head, CopyHeadConfig) else None
-            pointer = pointer if isinstance(pointer, DecoderPointer) else None
+            pointer = DecoderPointer() if config.coverage else None
+            if isinstance(config.head, CopyHeadConfig) and isinstance(config.head.attention, DecoderPointer):
+                pointer = config.head.attention
             return initialised(TransformerDecoder(decoder, embedding, memory_width, dropout, pointer))
         case _:
             assert_never(decoder)

@@ -7,22 +7,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nmt.data.batch import Batch
+from nmt.data.batch import PAD, Batch
 from nmt.models.interface import Decoder, Encoder, Features, Head, Probe, Source, State, TokenLosses
 
 
 class Seq2Seq(nn.Module):
-    def __init__(self, encoder: Encoder, decoder: Decoder[Any], head: Head) -> None:
+    def __init__(self, encoder: Encoder, decoder: Decoder[Any], head: Head, coverage: float = 0.0) -> None:
+        """`coverage` is the weight of `coverage_loss` in the objective, which needs a decoder that gives weights."""
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.head = head
+        self.coverage = coverage
 
     def forward(self, batch: Batch, smoothing: float = 0.0) -> TokenLosses:
         """Losses [B,T] of the batch's targets, EOS included, BOS not."""
         source = self.read(batch)
         features, labels = self._force(batch, source, None)
-        return self.head.losses(features, labels, source, smoothing)
+        losses = self.head.losses(features, labels, source, smoothing)
+        if self.coverage and features.weights is not None:
+            again = coverage_loss(features.weights) * (labels != PAD)
+            losses = losses._replace(objective=losses.objective + self.coverage * again)
+        return losses
 
     def read(self, batch: Batch, probe: Probe | None = None) -> Source:
         """Encodes the sources and makes what the decoder needs once per sentence."""
@@ -45,6 +51,13 @@ class Seq2Seq(nn.Module):
             raise ValueError("a forced pass needs targets")
         ids = batch.tgt.ids
         return self.decoder.decode(ids[:, :-1], source, probe), ids[:, 1:]
+
+
+def coverage_loss(weights: Tensor) -> Tensor:
+    """sum over s of min(a_ts, c_ts), where c_t is the sum of the attention before step t (See et al. 2017, equations
+    10 and 12): [B,T,S] -> [B,T], what step t attends to again, between 0 and 1."""
+    before = weights.cumsum(dim=1) - weights
+    return torch.minimum(weights, before).sum(dim=-1)
 
 
 class ModelPredictor:

@@ -1,11 +1,18 @@
-"""Every member of the zoo learns a small task by heart, to the last token, through search."""
+"""Every member of the zoo learns a small task by heart, to the last token, through search. And those that copy learn
+what cannot be learned by heart: words that training never saw."""
+
+import random
 
 import pytest
 import torch
 from zoo import TGT_SIZE, ZOO, collate, each_model, sentences
 
+from nmt.config import SearchConfig, WordsConfig
+from nmt.data.copying import collate_examples, make_example
 from nmt.models.build import build_model
 from nmt.search.beam import beam_search
+from nmt.text.tokenizer import WordTokenizer
+from nmt.translate import Translator
 
 TASKS = {"copy": list, "reverse": lambda s: s[::-1], "sort": sorted}
 PAIRS = 24
@@ -49,3 +56,41 @@ def translate(model, src):
         found = beam_search(model.predictor(collate(src)), beam=2, limits=torch.full((len(src),), 8))
     model.train()
     return [hypotheses[0].tokens for hypotheses in found]
+
+
+TOKENIZER = WordTokenizer(list("abcdef"), WordsConfig(joint=True))
+
+
+def with_names(draw, count):
+    """Pairs of a few words among which there are one or two new names; the target is the source backwards."""
+    lines = []
+    for _ in range(count):
+        words = draw.choices("abcdef", k=draw.randint(1, 3)) + [f"N{draw.random()}" for _ in range(draw.randint(1, 2))]
+        draw.shuffle(words)
+        lines.append((" ".join(words), " ".join(reversed(words))))
+    return lines
+
+
+@pytest.mark.parametrize("name", [name for name in ZOO if ZOO[name].head.kind == "copy"])
+def test_learns_to_copy_words_never_seen(name):
+    torch.manual_seed(1)
+    draw = random.Random(1)
+    model = build_model(widened(ZOO[name]), len(TOKENIZER), len(TOKENIZER))
+    translator = Translator(model, (TOKENIZER, TOKENIZER), SearchConfig(beam=2), device=torch.device("cpu"))
+    optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
+    new = with_names(draw, 50)
+    for step in range(1, 801):
+        examples = [
+            make_example(translator.copier, (a, TOKENIZER.encode(a)), (b, TOKENIZER.encode(b)))
+            for a, b in with_names(draw, 32)
+        ]
+        model(collate_examples(examples)).objective.sum().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 50 == 0:
+            translator.model.load_state_dict(model.state_dict())
+            found = [translation.text for translation in translator.translate(a for a, _ in new)]
+            if found == [b for _, b in new]:
+                return
+    pytest.fail(str([(a, b, c) for (a, b), c in zip(new, found, strict=True) if b != c][:5]))
