@@ -43,6 +43,7 @@ class Translation(NamedTuple):
 
     candidates: list[Candidate]  # best first; empty for an empty line or a problem
     problem: str | None
+    source: str = ""  # the line itself, if it could be read
 
     @property
     def text(self) -> str:
@@ -90,6 +91,7 @@ class Translator:
         src, tgt = self.tokenizers
         translations = [Translation([], None)] * len(lines)
         todo: dict[int, Example] = {}
+        texts: dict[int, str] = {}
         for n, line in enumerate(lines):
             try:
                 text = line.decode("utf-8") if isinstance(line, bytes) else line
@@ -101,7 +103,7 @@ class Translator:
                 limit = self.search.max_source
                 translations[n] = Translation([], f"{len(ids):,} tokens, more than search.max_source: {limit:,}")
             elif ids and text.strip():
-                todo[n] = make_example(self.copier, (text, ids))
+                todo[n], texts[n] = make_example(self.copier, (text, ids)), text
         numbers = list(todo)
         lengths = np.array([len(example.src) for example in todo.values()], dtype=np.int64)
         budget = max(1, self.search.max_tokens // self.search.beam)
@@ -112,7 +114,7 @@ class Translator:
                 extras = () if copies is None else copies.extras
                 candidates = [Candidate(tgt.decode(h.tokens, extras), h, extras) for h in hypotheses[:nbest]]
                 problem = None if candidates else "the model gives no finite score"
-                translations[n] = Translation(candidates, problem)
+                translations[n] = Translation(candidates, problem, texts[n])
         return translations
 
     def hypotheses(self, examples: Sequence[Example]) -> list[list[Hypothesis]]:

@@ -6,7 +6,7 @@ model reads source and target once more with a probe at its attention.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nmt.align.maps import AttentionMap, Weights, piece_map, with_bos, with_eos, word_map
 from nmt.config import AlignConfig
-from nmt.data.batch import UNK, Batch, collate
+from nmt.data.batch import UNK, Batch, Ids, collate
 from nmt.data.plan import plan_evaluation
 from nmt.errors import UserError
 from nmt.models.interface import Alignment, Probe
@@ -164,31 +164,28 @@ def attention_maps(
     segmented = (_Pair(src_tokenizer.segment(src), tgt_tokenizer.segment(tgt)) for src, tgt in pairs)
     named = piece_map if level == "pieces" else word_map
     for window in _windows(segmented, reading):
-        weights: list[Weights] = [np.empty((0, 0), np.float32)] * len(window)
-        lengths = (np.array([len(part.ids) for part in side], np.int64) for side in zip(*window, strict=True))
-        for rows in plan_evaluation(*lengths, max_tokens=max_tokens):
-            batch = [window[row] for row in rows]
-            for row, found in zip(rows, _forced_weights(model, batch, device, reading), strict=True):
-                weights[row] = found
-        for pair, found in zip(window, weights, strict=True):
-            yield named(*_axes(found, pair, reading, keep_eos))
+        pairs_of_ids = [(src.ids, tgt.ids) for src, tgt in window]
+        found = forced_weights(model, pairs_of_ids, reading, device=device, max_tokens=max_tokens)
+        for pair, weights in zip(window, found, strict=True):
+            yield named(*_axes(weights, pair, reading, keep_eos))
 
 
 class _Pair(NamedTuple):
     src: Segments
     tgt: Segments
 
-    def shape(self, reading: Reading) -> tuple[int, int]:
-        """Rows and columns of the weights, EOS (or BOS) included."""
-        src, tgt = len(self.src.ids) + 1, len(self.tgt.ids) + 1
-        return (tgt, src) if reading.within is None else (src, src) if reading.within == "src" else (tgt, tgt)
+
+def _shape(src: Ids, tgt: Ids, reading: Reading) -> tuple[int, int]:
+    """Rows and columns of the weights, EOS (or BOS) included."""
+    rows, columns = len(tgt) + 1, len(src) + 1
+    return (rows, columns) if reading.within is None else (columns,) * 2 if reading.within == "src" else (rows,) * 2
 
 
 def _windows(pairs: Iterable[_Pair], reading: Reading) -> Iterator[list[_Pair]]:
     window: list[_Pair] = []
     cells = 0
     for pair in pairs:
-        rows, columns = pair.shape(reading)
+        rows, columns = _shape(pair.src.ids, pair.tgt.ids, reading)
         if window and (len(window) == _WINDOW_PAIRS or cells + rows * columns > _WINDOW_CELLS):
             yield window
             window, cells = [], 0
@@ -198,9 +195,23 @@ def _windows(pairs: Iterable[_Pair], reading: Reading) -> Iterator[list[_Pair]]:
         yield window
 
 
-def _forced_weights(model: Attends, pairs: list[_Pair], device: torch.device, reading: Reading) -> list[Weights]:
-    """Of each pair, the mean over heads: a row per forced step (or source piece and EOS), a column per position."""
-    batch = collate([pair.src.ids for pair in pairs], [pair.tgt.ids for pair in pairs]).to(device)
+def forced_weights(
+    model: Attends, pairs: Sequence[tuple[Ids, Ids]], reading: Reading, *, device: torch.device, max_tokens: int
+) -> list[Weights]:
+    """The weights of each pair of ids, the mean over heads: a row per forced step (or source piece and EOS), a column
+    per position, EOS included. Raises ValueError if the model has no such attention or head."""
+    weights: list[Weights] = [np.empty((0, 0), np.float32)] * len(pairs)
+    lengths = (np.array([len(pair[side]) for pair in pairs], np.int64) for side in (0, 1))
+    for rows in plan_evaluation(*lengths, max_tokens=max_tokens):
+        for row, found in zip(rows, _batch_weights(model, [pairs[row] for row in rows], reading, device), strict=True):
+            weights[row] = found
+    return weights
+
+
+def _batch_weights(
+    model: Attends, pairs: Sequence[tuple[Ids, Ids]], reading: Reading, device: torch.device
+) -> list[Weights]:
+    batch = collate([src for src, _ in pairs], [tgt for _, tgt in pairs]).to(device)
     recorder = Recorder((reading.name,))
     with torch.inference_mode():
         model.attend(batch, recorder)
@@ -213,7 +224,7 @@ def _forced_weights(model: Attends, pairs: list[_Pair], device: torch.device, re
             raise ValueError(f"{reading.name} has {heads.shape[1]} heads, counted from 1: {reading.heads}")
         heads = heads[:, [head - 1 for head in reading.heads]]
     weights = heads.mean(dim=1).cpu().numpy()
-    shapes = (pair.shape(reading) for pair in pairs)
+    shapes = (_shape(src, tgt, reading) for src, tgt in pairs)
     return [weights[row, :rows, :columns].copy() for row, (rows, columns) in enumerate(shapes)]
 
 

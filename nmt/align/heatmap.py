@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
@@ -24,7 +25,7 @@ from matplotlib.text import Text
 
 from nmt.align.fonts import DEFAULT, choose_fonts
 from nmt.align.links import Gold, Link
-from nmt.align.maps import AttentionMap
+from nmt.align.maps import AttentionMap, Weights
 from nmt.errors import UserError
 
 FORMATS = ("png", "svg", "pdf")
@@ -34,15 +35,22 @@ _GOLD = "#d95f02"
 _SMALLEST_FONT = 8.0  # points
 _LONGEST_LABEL = 32  # characters
 _MOST_PIXELS = 8000  # a side of a PNG
+_PLAIN: dict[str, Any] = {"parse_math": False, "usetex": False}
 
 
 def draw_heatmap(
-    attention: AttentionMap, path: Path, *, title: str | None = None, gold: Gold | None = None
+    attention: AttentionMap,
+    path: Path,
+    *,
+    title: str | None = None,
+    gold: Gold | None = None,
+    copied: Sequence[float] | None = None,
 ) -> frozenset[str]:
     """Writes a picture to `path`, its format given by the suffix: .png, .svg or .pdf. Equal input, equal file.
 
-    Colours run from 0 to 1. `gold` links are outlined: sure ones solid, possible ones dotted. Labels are drawn
-    literally, never read as markup; control characters are shown as escapes.
+    Colours run from 0 to 1. `gold` links are outlined: sure ones solid, possible ones dotted. `copied` [T] is a column
+    beside the map: the probability with which each target word was copied, not generated. Labels are drawn literally,
+    never read as markup; control characters are shown as escapes.
     Returns the characters that no installed font has (drawn as boxes), for the caller to report: see `missing_fonts`.
     Raises UserError for another suffix.
     """
@@ -52,7 +60,8 @@ def draw_heatmap(
     with _settings():
         directed = _directed if kind == "svg" else str
         src, tgt = ([directed(_label(word)) for word in words] for words in (attention.src, attention.tgt))
-        figure, missing = _figure(AttentionMap(src, tgt, attention.weights), directed(_title(title or "")), gold)
+        shown = AttentionMap(src, tgt, attention.weights)
+        figure, missing = _figure(shown, directed(_title(title or "")), gold, copied)
         if any(text.get_fontfamily() != [DEFAULT] for text in figure.findobj(Text)):
             matplotlib.rcParams["pdf.fonttype"] = 3  # fonts for East Asia are often CFF, which 42 embeds wrongly
         inches = max(figure.get_size_inches())
@@ -86,7 +95,9 @@ def _settings() -> Iterator[None]:
             log.setLevel(level)
 
 
-def _figure(attention: AttentionMap, title: str, gold: Gold | None) -> tuple[Figure, frozenset[str]]:
+def _figure(
+    attention: AttentionMap, title: str, gold: Gold | None, copied: Sequence[float] | None
+) -> tuple[Figure, frozenset[str]]:
     """The picture with words and title as they are, and the characters that no font has.
 
     All sizes are in inches and fixed beforehand, so that cells are square and labels never overlap.
@@ -96,16 +107,19 @@ def _figure(attention: AttentionMap, title: str, gold: Gold | None) -> tuple[Fig
     font = max(_SMALLEST_FONT, min(11.0, cell * 36))  # points; the smallest cell has 14.4
     width, height = cell * columns, cell * rows
     gap, bar = 0.15, 0.12
-    full = width + gap + bar
+    strip = 0.0 if copied is None else gap + cell
+    full = width + strip + gap + bar
     figure = Figure(figsize=(full, height))
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, width / full, 1))
-    if attention.weights.size:
-        axes.pcolormesh(attention.weights, cmap=_COLORS, vmin=0, vmax=1, edgecolors="#e4e4e4", linewidth=0.4)
-    axes.set(xlim=(0, columns), ylim=(rows, 0))
-    axes.tick_params(length=0, pad=3, top=True, labeltop=True, bottom=False, labelbottom=False)
-    axes.spines[:].set_color("#999999")
+    _fill(axes, attention.weights, rows, columns)
     missing = _name_ticks(axes, attention, font)
+    if copied is not None:
+        beside = figure.add_axes(((width + gap) / full, 0, cell / full, 1))
+        _fill(beside, np.asarray(copied, np.float32)[:, None], rows, 1)
+        beside.set_yticks([])
+        beside.set_xticks([0.5])
+        _label_columns(beside, ["copied"], font)
     if gold is not None:
         for link in sorted(gold.possible):
             _outline(axes, link, sure=link in gold.sure)
@@ -115,7 +129,7 @@ def _figure(attention: AttentionMap, title: str, gold: Gold | None) -> tuple[Fig
     bar_height = min(height, 2.5) / height
     colors = figure.colorbar(
         ScalarMappable(Normalize(0, 1), _COLORS),
-        cax=figure.add_axes(((width + gap) / full, 1 - bar_height, bar / full, bar_height)),
+        cax=figure.add_axes(((width + strip + gap) / full, 1 - bar_height, bar / full, bar_height)),
         ticks=[0, 0.5, 1],
     )
     colors.ax.tick_params(length=2, labelsize=8)
@@ -123,20 +137,32 @@ def _figure(attention: AttentionMap, title: str, gold: Gold | None) -> tuple[Fig
     return figure, missing
 
 
+def _fill(axes: Axes, weights: Weights, rows: int, columns: int) -> None:
+    if weights.size:
+        axes.pcolormesh(weights, cmap=_COLORS, vmin=0, vmax=1, edgecolors="#e4e4e4", linewidth=0.4)
+    axes.set(xlim=(0, columns), ylim=(rows, 0))
+    axes.tick_params(length=0, pad=3, top=True, labeltop=True, bottom=False, labelbottom=False)
+    axes.spines[:].set_color("#999999")
+
+
 def _name_ticks(axes: Axes, attention: AttentionMap, font: float) -> frozenset[str]:
-    plain: dict[str, Any] = {"parse_math": False, "usetex": False, "fontsize": font}
     axes.set_xticks([column + 0.5 for column in range(len(attention.src))])
     axes.set_yticks([row + 0.5 for row in range(len(attention.tgt))])
-    across = axes.set_xticklabels(
-        attention.src,
+    across = _label_columns(axes, attention.src, font)
+    down = axes.set_yticklabels(attention.tgt, fontsize=font, **_PLAIN)
+    return _set_fonts(across) | _set_fonts(down)
+
+
+def _label_columns(axes: Axes, labels: list[str], font: float) -> list[Text]:
+    return axes.set_xticklabels(
+        labels,
         rotation=45 if font > _SMALLEST_FONT else 90,  # upright, small labels have a whole cell each
         rotation_mode="anchor",
         ha="left",
         va="baseline" if font > _SMALLEST_FONT else "center_baseline",
-        **plain,
+        fontsize=font,
+        **_PLAIN,
     )
-    down = axes.set_yticklabels(attention.tgt, **plain)
-    return _set_fonts(across) | _set_fonts(down)
 
 
 def _set_fonts(texts: Sequence[Text]) -> frozenset[str]:

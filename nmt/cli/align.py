@@ -154,7 +154,7 @@ def check_links(reading: Reading, option: str, hint: str) -> None:
 
 
 def maps_of(
-    translator: Translator, pairs: Iterable[tuple[str, str]], level: Level, reading: Reading
+    translator: Translator, pairs: Iterable[tuple[str, str]], level: Level, reading: Reading, *, keep_eos: bool = False
 ) -> Iterator[AttentionMap]:
     from nmt.align.extract import attention_maps
 
@@ -166,6 +166,7 @@ def maps_of(
         max_tokens=translator.search.max_tokens,
         level=level,
         reading=reading,
+        keep_eos=keep_eos,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -80,16 +81,16 @@ def plot(
     pairs = _with_translations(translator, sentences, src)
     output.mkdir(parents=True, exist_ok=True)
     missing: frozenset[str] = frozenset()
-    for sentence, *maps in zip(
-        sentences, *(maps_of(translator, pairs, level, r) for r in readings.values()), strict=True
-    ):
+    drawn = zip(*(maps_of(translator, pairs, level, r) for r in readings.values()), strict=True)
+    shares = _copied(translator, pairs, level, reading)
+    for sentence, maps, copied in zip(sentences, drawn, shares, strict=True):
         if maps[0].weights.size == 0:
             side = "target" if maps[0].src or reading.within == "tgt" else "source"
             print(f"line {sentence.number}: nothing to draw, the {side} is empty", file=sys.stderr)
             continue
         for suffix, attention_map in zip(readings, maps, strict=True):
             path = output / f"{sentence.number:04}{suffix}.{form}"
-            missing |= draw_heatmap(attention_map, path, gold=sentence.gold)
+            missing |= draw_heatmap(attention_map, path, gold=sentence.gold, copied=copied)
             print(path)
     if missing:
         print(missing_fonts(missing), file=sys.stderr)
@@ -101,6 +102,19 @@ def _by_head(translator: Translator, reading: Reading) -> dict[str, Reading]:
 
     heads = attentions(translator.model, translator.device)[reading.name]
     return {f".h{head}": reading._replace(heads=(head,)) for head in range(1, heads + 1)}
+
+
+def _copied(
+    translator: Translator, pairs: list[tuple[str, str]], level: Literal["words", "pieces"], reading: Reading
+) -> Iterable[list[float] | None]:
+    """Of each pair the probability with which each target word was copied; None of models that do not copy."""
+    from nmt.align.unknown import COPY
+    from nmt.cli.align import maps_of
+
+    if not translator.model.head.copies or reading.within is not None:
+        return [None] * len(pairs)
+    maps = maps_of(translator, pairs, level, COPY, keep_eos=True)
+    return (m.weights.sum(axis=1)[:-1].tolist() for m in maps)  # not that of EOS
 
 
 class _Sentence(NamedTuple):

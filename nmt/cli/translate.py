@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,10 @@ import typer
 from nmt.errors import UserError
 
 if TYPE_CHECKING:
+    from nmt.align.maps import Weights
     from nmt.translate import Translation, Translator
+
+    Improve = Callable[[Iterator[Translation]], Iterator[Translation]]
 
 
 def translate(
@@ -24,7 +27,15 @@ def translate(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write here, not to standard output.")] = None,
     beam: Annotated[int | None, typer.Option(min=1, help="Hypotheses kept; 1 = greedy. [default: the run's]")] = None,
     nbest: Annotated[int, typer.Option(min=1, help="Write so many translations per line: `N ||| text ||| score`.")] = 1,
-    details: Annotated[bool, typer.Option("--details", help="Write a JSON object per line: tokens, scores.")] = False,
+    details: Annotated[
+        bool, typer.Option("--details", help="Write a JSON object per line: tokens, scores, what was copied.")
+    ] = False,
+    replace_unk: Annotated[
+        bool, typer.Option("--replace-unk", help="Replace <unk> by the source word that it attends to most.")
+    ] = False,
+    dictionary: Annotated[
+        Path | None, typer.Option(help="For --replace-unk: lines of a source word, a tab and its translation.")
+    ] = None,
     reference: Annotated[Path | None, typer.Option(help="Also compare with this file and print BLEU and chrF.")] = None,
     checkpoint: Annotated[str, typer.Option(help="best, last, a step, or a name that `nmt info` lists.")] = "best",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
@@ -48,25 +59,31 @@ def translate(
     from nmt.text.lines import open_output
 
     inputs = inputs or []
-    for path in [*inputs, *([reference] if reference else [])]:
+    if dictionary is not None and not replace_unk:
+        raise UserError("--dictionary says what replaces <unk>: add --replace-unk")
+    for path in [*inputs, *([reference] if reference else []), *([dictionary] if dictionary else [])]:
         if not path.is_file() and not path.is_fifo():
             raise UserError(f"{path}: there is no such file")
     translator = load(run, checkpoint, device, beam=beam, overrides=overrides or [])
     if nbest > translator.search.beam:
         raise UserError(f"--nbest {nbest} needs as many hypotheses", f"Raise the beam: --beam {nbest}.")
+    improve = _replacing(translator, run, dictionary) if replace_unk else iter
     if not inputs and sys.stdin.isatty() and output is None:
-        return _converse(translator)
+        return _converse(translator, improve)
     references = _references(inputs, reference)
 
     problems, texts = 0, []
     with open_output(output, overwrite=force) as stream:
         lines = _Lines(inputs)
-        results = translator.translate(_progress(lines, inputs), nbest=nbest)
-        for number, result in enumerate(results, start=1):
+        results = improve(translator.translate(_progress(lines, inputs), nbest=nbest))
+        for number, (result, copied) in enumerate(_explained(results, translator if details else None), start=1):
             if result.problem is not None:
                 problems += 1
                 print(f"{lines.name(number)}: left empty: {result.problem}", file=sys.stderr)
-            stream.write(_formatted(result, number, nbest, translator if details else None))
+            if details:
+                stream.write(_record(result, number, translator, copied))
+            else:
+                stream.write(_text(result, number, nbest))
             if references is not None:
                 texts.append(result.text)
     if references is not None:
@@ -134,21 +151,51 @@ def _progress(lines: _Lines, inputs: list[Path]) -> Iterator[bytes]:
     yield from track(lines, "translating", total=total, console=Console(stderr=True), transient=True)
 
 
-def _formatted(result: Translation, number: int, nbest: int, details: Translator | None) -> str:
-    if details is not None:
-        pieces = details.tokenizers[1].pieces
-        candidates = [
-            {
-                "text": text,
-                "score": round(h.score, 6),
-                "log_prob": round(h.log_prob, 6),
-                "tokens": pieces(h.tokens, extras),
-                "token_log_probs": [round(p, 6) for p in h.token_log_probs],
-            }
-            for text, h, extras in result.candidates
-        ]
-        record = {"line": number, "text": result.text, "problem": result.problem, "candidates": candidates}
-        return json.dumps(record, ensure_ascii=False) + "\n"
+def _replacing(translator: Translator, run: Path, dictionary: Path | None) -> Improve:
+    from nmt.align.unknown import read_dictionary, replace_unknown
+    from nmt.rundir import RunDir
+
+    entries = None if dictionary is None else read_dictionary(dictionary)
+    align = RunDir(run).config.align
+    replace_unknown(translator, [], align)  # what does not work is told now
+    return lambda results: replace_unknown(translator, results, align, entries)
+
+
+def _explained(
+    results: Iterator[Translation], details: Translator | None
+) -> Iterator[tuple[Translation, list[Weights]]]:
+    """With what each candidate copied, if the model copies and somebody wants to know."""
+    from nmt.align.unknown import COPY, with_weights
+
+    if details is None or not details.model.head.copies:
+        return ((result, []) for result in results)
+    return with_weights(details, results, COPY)
+
+
+def _record(result: Translation, number: int, translator: Translator, copied: list[Weights]) -> str:
+    """A line of JSON; of a model that copies with the source tokens, the gate, which is the probability with which
+    each token (EOS last) was generated, and the probability with which each source token (EOS last) was copied."""
+    src, tgt = translator.tokenizers
+    candidates: list[dict[str, object]] = [
+        {
+            "text": text,
+            "score": round(h.score, 6),
+            "log_prob": round(h.log_prob, 6),
+            "tokens": tgt.pieces(h.tokens, extras),
+            "token_log_probs": [round(p, 6) for p in h.token_log_probs],
+        }
+        for text, h, extras in result.candidates
+    ]
+    for candidate, weights in zip(candidates, copied, strict=False):
+        candidate["gate"] = [round(max(0.0, 1.0 - float(row.sum())), 4) for row in weights]
+        candidate["copied"] = [[round(float(p), 4) for p in row] for row in weights]
+    record: dict[str, object] = {"line": number, "text": result.text, "problem": result.problem}
+    if copied:
+        record["source"] = src.segment(result.source).pieces
+    return json.dumps({**record, "candidates": candidates}, ensure_ascii=False) + "\n"
+
+
+def _text(result: Translation, number: int, nbest: int) -> str:
     if nbest > 1:
         return "".join(f"{number} ||| {text} ||| {h.score:.6f}\n" for text, h, _ in result.candidates)
     return result.text + "\n"
@@ -170,7 +217,7 @@ def _references(inputs: list[Path], reference: Path | None) -> list[str] | None:
     return references
 
 
-def _converse(translator: Translator) -> None:
+def _converse(translator: Translator, improve: Improve) -> None:
     """A line, its translation, a line, ... until Ctrl-D."""
     print("Type a sentence to translate; Ctrl-D ends.", file=sys.stderr)
     while True:
@@ -178,5 +225,5 @@ def _converse(translator: Translator) -> None:
             line = input("> ")
         except EOFError:
             return
-        (result,) = translator.translate([line])
+        (result,) = improve(translator.translate([line]))
         print(result.text if result.problem is None else f"({result.problem})")
