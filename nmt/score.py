@@ -20,6 +20,7 @@ class PairScore(NamedTuple):
 
     log_prob: float  # of the whole target, EOS included
     token_log_probs: list[float]  # of each token, then of EOS
+    tokens: list[str]  # as the model is scored for them: <unk> is what it can neither generate nor copy
 
 
 def score_pairs(
@@ -60,5 +61,7 @@ def _score_batch(translator: Translator, examples: Sequence[Example], rows: Sequ
     scores = {}
     for row, n in enumerate(rows):
         tokens = (-nll[row, : len(examples[n].tgt or ()) + 1]).tolist()
-        scores[n] = PairScore(sum(tokens), tokens)
+        _, tgt, copies = examples[n]
+        pieces = translator.tokenizers[1].pieces(list(tgt or ()), () if copies is None else copies.extras)
+        scores[n] = PairScore(sum(tokens), tokens, pieces)
     return scores

@@ -34,7 +34,6 @@ def score(
 
     pairs = [pair for pair in read_parallel(src, tgt) if isinstance(pair, Pair)]
     translator = load(run, checkpoint, device, beam=None, overrides=[])
-    pieces = translator.tokenizers[1]
     with open_output(output, overwrite=force) as stream:
         results = score_pairs(translator, ((p.src, p.tgt) for p in pairs), name=str(src))
         for pair, scores in zip(pairs, results, strict=True):
@@ -44,7 +43,7 @@ def score(
             record = {
                 "line": pair.number,
                 "log_prob": round(scores.log_prob, 6),
-                "tokens": pieces.pieces(pieces.encode(pair.tgt)),
+                "tokens": scores.tokens,
                 "token_log_probs": [round(p, 6) for p in scores.token_log_probs],
             }
             stream.write(json.dumps(record, ensure_ascii=False) + "\n")

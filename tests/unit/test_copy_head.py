@@ -220,7 +220,9 @@ def test_what_cannot_be_is_an_error_of_the_settings(head, changes, words):
         Config.model_validate({"tokenizer": tokenizer.model_dump(), "model": model})
 
 
-@pytest.mark.parametrize("tokenizer", [WordsConfig(), CharactersConfig(), SentencePieceConfig(), WordsConfig(joint=True)])
+@pytest.mark.parametrize(
+    "tokenizer", [WordsConfig(), CharactersConfig(), SentencePieceConfig(), WordsConfig(joint=True)]
+)
 def test_what_can_be_is_accepted(tokenizer):
     model = {**SMALL, "embedding": {"width": 16}, "head": {"kind": "copy"}}
     assert Config.model_validate({"tokenizer": tokenizer.model_dump(), "model": model}).model.head.kind == "copy"
