@@ -30,9 +30,11 @@ for line in 1 2; do
         printf '  %-10s %s\n' "${part%% *}" "$(sed -n "${line}p" "${part#* }")"
     done
 done
-echo "Why they fail: a model of words reads a name it has never seen as <unk>, whatever it is, and cannot write it:"
-echo "the vocabulary has no such word, so a name it knows takes its place. Pieces of words (tokenizer.kind:"
-echo "sentencepiece) can spell it; the attention is on the right word all the same."
+"$nmt" evaluate --hyp "$out/names.fr" --ref "$text/names.fr" --src "$text/names.en" --copy --train "$text/train.fr" \
+    --metric bleu | sed -n '/^copied/,$p'
+echo "unseen is the row to look at: a model of words reads a name it has never seen as <unk>, whatever it is, and its"
+echo "vocabulary has no such word; but its attention is on the name, and from there it copies. Without copying a name it"
+echo "knows takes the place: sh recipes/phrasebook/run.sh runs/without --set 'model.head={kind: vocab}'"
 
 say "Long: 300 sentences of 25 to 45 words; in training none had more than 20"
 "$nmt" evaluate --hyp "$out/long.fr" --ref "$text/long.fr" --metric bleu --metric chrf
