@@ -1,0 +1,163 @@
+"""`nmt evaluate --copy`: of translations, and of a run with random weights and a corpus of its own."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from zoo import WORDS, write_run
+
+from nmt.config import Config, DataConfig
+from nmt.data.prepare import prepare
+
+SRC = "pay Anna 5 %s , Anna\nhello Bert\n"
+HYP = "zahle Anna 5 %s , Eva\nhallo Berta\n"
+REF = "zahle Anna 5 %s , Anna\nhallo Bert\n"
+HYP_FORM = ("evaluate", "--hyp", "hyp", "--ref", "ref")
+RUN_FORM = ("evaluate", "run", "--src", "words", "--ref", "words", "--copy")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts, `run` with its corpus in it, and `apart` with its corpus in a folder of its own."""
+    folder = tmp_path_factory.mktemp("copy")
+    texts = {"src": SRC, "hyp": HYP, "ref": REF, "short": "one line\n", "train": "Anna zahlt 5 , 5 , 5 , 5 , 5\n"}
+    texts["words"] = "".join(f"{' '.join(WORDS[4:])}\n" for _ in range(3))
+    texts["tgt"] = "".join(f"{' '.join(WORDS[4:6])} \n" for _ in range(3))
+    for name, text in texts.items():
+        (folder / name).write_text(text, "utf-8")
+    run = write_run(folder / "run", "lstm-feeding")
+    src, tgt = str(folder / "words"), str(folder / "tgt")
+    config = Config(data=DataConfig(src=src, tgt=tgt, dev_src=src, dev_tgt=tgt))
+    prepare(config, folder / "run" / "data", report=lambda _: None, tokenizers=run.tokenizers())
+    shutil.copytree(folder / "run" / "data", folder / "corpus")
+    apart = write_run(folder / "apart", "lstm-feeding")
+    data = DataConfig(prepared=str(folder / "corpus"))
+    apart.replace_config(apart.config.model_copy(update={"data": data}))
+    return folder
+
+
+@pytest.fixture
+def here(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(made)
+    return made
+
+
+def test_a_table_after_the_scores(command, here: Path) -> None:
+    plain, _ = command(*HYP_FORM)
+    out, err = command(*HYP_FORM, "--src", "src", "--copy", "--train", "train")
+    assert err == ""
+    assert out == plain + (
+        "copied          recall  precision    right  in reference  in output\n"
+        "all             0.6667     1.0000        4             6          4\n"
+        "words           0.6000     1.0000        3             5          3\n"
+        "unseen          0.5000     1.0000        1             2          1\n"
+        "1-4             0.6667     1.0000        2             3          2\n"
+        "5-19            1.0000     1.0000        1             1          1\n"
+        "20-99             none       none        0             0          0\n"
+        "100+              none       none        0             0          0\n"
+        "numbers         1.0000     1.0000        1             1          1\n"
+        "names           0.3333     1.0000        1             3          1\n"
+        "placeholders    1.0000     1.0000        1             1          1\n"
+        "1 of 1 placeholders are as often in the output as in the source.\n"
+    )
+
+
+def test_without_training_text_it_says_why_rows_are_missing(command, here: Path) -> None:
+    out, _ = command(*HYP_FORM, "--src", "src", "--copy")
+    assert out.endswith("\nNo rows by training frequency: no training text is named (--train FILE).\n")
+    assert "unseen" not in out
+    copied = json.loads(command(*HYP_FORM, "--src", "src", "--copy", "--json")[0])["copy"]
+    assert copied["training"] is None
+    assert list(copied["rows"]) == ["all", "words", "numbers", "names", "placeholders"]
+
+
+def test_json(command, here: Path, tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "train.gz", "wt", encoding="utf-8") as file:
+        file.write("Anna zahlt 5 , 5 , 5 , 5 , 5\n")
+    report = json.loads(command(*HYP_FORM, "--src", "src", "--copy", "--train", tmp_path / "train.gz", "--json")[0])
+    assert [score["name"] for score in report["scores"]] == ["BLEU", "chrF", "TER"]
+    copied = report["copy"]
+    assert copied["training"] == str(tmp_path / "train.gz")
+    assert copied["placeholders"] == {"in_source": 1, "kept": 1}
+    row = {"recall": 0.5, "precision": 1.0, "spurious": 0.0, "right": 1, "in_reference": 2, "in_output": 1}
+    assert copied["rows"]["unseen"] == row  # %s is there, Bert is not
+    assert copied["rows"]["100+"]["recall"] is None
+    assert "copy" not in json.loads(command(*HYP_FORM, "--json")[0])
+
+
+def test_lowercase_makes_names_disappear(command, here: Path) -> None:
+    options = ("--src", "src", "--copy", "--train", "train", "--lowercase", "--json")
+    rows = json.loads(command(*HYP_FORM, *options)[0])["copy"]["rows"]
+    assert rows["names"]["in_reference"] == 0
+    assert rows["1-4"]["in_reference"] == 3  # training has Anna, which counts as anna
+
+
+@pytest.mark.parametrize(("run", "corpus"), [("run", "run/data"), ("apart", "corpus")])
+def test_a_run_counts_in_its_own_training_text(command, here: Path, tmp_path: Path, run: str, corpus: str) -> None:
+    form = ("evaluate", run, *RUN_FORM[2:])
+    out, _ = command(*form, "-o", tmp_path / "out")
+    assert command("evaluate", "--hyp", tmp_path / "out", *RUN_FORM[2:], "--train", "tgt")[0] == out
+    copied = json.loads(command(*form, "--json")[0])["copy"]
+    assert Path(copied["training"]).resolve() == (here / corpus).resolve()
+    # The two words of the training target text, three times each; all the others are unseen.
+    assert copied["rows"]["1-4"]["in_reference"] == 6
+    assert copied["rows"]["unseen"]["in_reference"] == 3 * (len(WORDS) - 6)
+    assert copied["rows"]["all"]["in_output"] > 0
+    other = json.loads(command(*form, "--train", "words", "--json")[0])["copy"]
+    assert (other["training"], other["rows"]["unseen"]["in_reference"]) == ("words", 0)
+
+
+def test_a_run_whose_corpus_is_gone(command, here: Path, tmp_path: Path) -> None:
+    write_run(tmp_path / "bare", "lstm-feeding")
+    out, _ = command("evaluate", tmp_path / "bare", *RUN_FORM[2:])
+    reason = f"the run's corpus is no longer at {tmp_path}/bare/data (--train FILE names its target text)"
+    assert out.endswith(f"\nNo rows by training frequency: {reason}.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((*HYP_FORM, "--copy"), "--copy looks for words of the source, and there is no --src\nName it: --src FILE."),
+        ((*HYP_FORM, "--src", "src"), "--src is for RUN or for --copy, and there is neither"),
+        ((*HYP_FORM, "--train", "train"), "--train is for --copy, which is not there"),
+        (
+            (*HYP_FORM, "--src", "src", "--copy", "--ref", "ref"),
+            "--copy compares with one reference, and there are 2",
+        ),
+        (
+            (*HYP_FORM, "--src", "short", "--copy"),
+            "the files do not match: hyp has 2 lines, short has 1",
+        ),
+        ((*HYP_FORM, "--src", "src", "--copy", "-o", "out"), "-o is for what RUN translates, and there is no RUN"),
+        (
+            (*HYP_FORM, "--src", "src", "--copy", "--train", "nowhere"),
+            "nowhere: cannot be read: No such file or directory",
+        ),
+        ((*RUN_FORM, "--train", "nowhere"), "nowhere: cannot be read: No such file or directory"),
+        ((*RUN_FORM, "--ref", "words"), "--copy compares with one reference, and there are 2"),
+        (
+            ("evaluate", "run", "--ref", "ref", "--copy"),
+            "evaluate needs either RUN, --src and --ref, or --hyp and --ref\n"
+            "nmt evaluate RUN --src F --ref F    or    nmt evaluate --hyp F --ref F",
+        ),
+        (
+            ("evaluate", "run", "--hyp", "hyp", "--src", "src", "--ref", "ref", "--copy"),
+            "evaluate needs either RUN, --src and --ref, or --hyp and --ref\n"
+            "nmt evaluate RUN --src F --ref F    or    nmt evaluate --hyp F --ref F",
+        ),
+    ],
+)
+def test_what_is_refused(command, here: Path, arguments: tuple[str, ...], message: str) -> None:
+    assert command(*arguments, code=2) == ("", f"error: {message}\n")
+
+
+def test_a_damaged_corpus_is_noticed_before_translating(command, here: Path, tmp_path: Path) -> None:
+    shutil.copytree(here / "run", tmp_path / "run")
+    (tmp_path / "run" / "data" / "train" / "tgt.text").write_bytes(b"")
+    _, err = command("evaluate", tmp_path / "run", *RUN_FORM[2:], "-o", tmp_path / "out", code=2)
+    assert "tgt.text: damaged: 0 bytes where" in err
+    assert not (tmp_path / "out").exists()
