@@ -93,6 +93,17 @@ class RunDir:
     def config(self) -> Config:
         return load_config(self.path / "config.yaml")
 
+    def check_code(self) -> None:
+        """UserError if this run's model has classes of someone's own, which would be imported, that is, executed, and
+        the user has not allowed it."""
+        paths = self.config.model.own_code
+        if paths and os.environ.get("NMT_TRUST_CODE") != "1":
+            raise UserError(
+                f"{self.path} has code of its own: to load it is to run {', '.join(dict.fromkeys(paths))} from the "
+                "current folder or from what is installed",
+                "if you trust that code, set the environment variable NMT_TRUST_CODE=1 and repeat the command",
+            )
+
     def replace_config(self, config: Config) -> None:
         write_atomically(self.path / "config.yaml", dump_config(config))
         self.__dict__.pop("config", None)
@@ -147,6 +158,7 @@ class RunDir:
 def load_model(run: RunDir, checkpoint: str = "best") -> Seq2Seq:
     """The run's model in eval mode, float32, on the CPU."""
     folder = run.checkpoint(checkpoint)
+    run.check_code()
     src, tgt = run.tokenizers()
     model = build_model(run.config.model, len(src), len(tgt))
     load_weights(folder / MODEL, model)

@@ -38,6 +38,7 @@ def _facts(run: RunDir) -> dict[str, Any]:
     from nmt.rundir import STATE
 
     config = run.config
+    run.check_code()
     src, tgt = run.tokenizers()
     model = build_model(config.model, len(src), len(tgt))
     parameters = census(model)

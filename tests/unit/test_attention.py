@@ -1,5 +1,7 @@
 """Scorers against loops over float64 numbers."""
 
+import math
+
 import pytest
 import torch
 from oracles import attention_scores
@@ -102,6 +104,125 @@ def test_additive_scores_in_parts(monkeypatch):
         parts, found = scored()
         torch.testing.assert_close(parts, whole)
         torch.testing.assert_close(found, gradients)
+
+
+def with_coverage(**settings):
+    return AdditiveConfig(width=5, coverage=True, **settings)
+
+
+def test_coverage_equals_loops():
+    """See et al. 2017, equation 11, in float64 numbers."""
+    torch.manual_seed(5)
+    scorer = build_scorer(with_coverage(), 6, 7)
+    query, states, history = drawn(2, 3, 6), drawn(2, 4, 7), drawn(2, 3, 4).abs()
+    scores = scorer.score(query, scorer.keys(states), history)
+    p = {name: value.double().tolist() for name, value in scorer.named_parameters()}
+    for b in range(2):
+        for q in range(3):
+            for s in range(4):
+                expected = 0.0
+                for a in range(5):
+                    inner = p["memory.bias"][a] + p["coverage"][a][0] * history[b, q, s].item()
+                    inner += sum(w * x for w, x in zip(p["query.weight"][a], query[b, q].tolist(), strict=True))
+                    inner += sum(w * x for w, x in zip(p["memory.weight"][a], states[b, s].tolist(), strict=True))
+                    expected += p["v.weight"][0][a] * math.tanh(inner)
+                assert scores[b, q, s].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_no_history_yet_is_plain_additive():
+    torch.manual_seed(6)
+    scorer, plain = build_scorer(with_coverage(), 6, 7), build_scorer(SCORERS["additive"], 6, 7)
+    plain.load_state_dict(scorer.state_dict(), strict=False)
+    query, states = drawn(2, 3, 6), drawn(2, 4, 7)
+    scores = scorer.score(query, scorer.keys(states), torch.zeros(2, 3, 4))
+    torch.testing.assert_close(scores, plain.score(query, plain.keys(states)))
+
+
+def test_coverage_in_parts(monkeypatch):
+    torch.manual_seed(4)
+    scorer, query, states = build_scorer(with_coverage(), 6, 7), drawn(2, 5, 6), drawn(2, 4, 7)
+    history = drawn(2, 5, 4).abs().requires_grad_()
+
+    def scored():
+        scores = scorer.score(query, scorer.keys(states), history)
+        return scores, torch.autograd.grad(scores.square().sum(), [*scorer.parameters(), history])
+
+    whole, gradients = scored()
+    for most in (1, 2 * 4 * 5 * 2):
+        monkeypatch.setattr("nmt.models.attention.MOST_HIDDEN", most)
+        parts, found = scored()
+        torch.testing.assert_close(parts, whole)
+        torch.testing.assert_close(found, gradients)
+
+
+def test_all_heads_hear_the_same_history():
+    torch.manual_seed(7)
+    attention = build_attention(with_coverage(heads=2), 6, 8, "test")
+    query, history, heard = drawn(2, 3, 6), drawn(2, 3, 4).abs(), []
+    memory = Memory(drawn(2, 4, 8), None, drawn(2, 8))
+    keys, values = attention.keys(memory)
+    attention(query, keys, values, None, lambda _, weights, __: heard.append(weights) or weights, history)
+    for head in range(2):
+        q = attention.query(query)[..., 3 * head : 3 * head + 3]
+        expected = attention.scorer.score(q, keys[:, head], history).softmax(-1)
+        torch.testing.assert_close(heard[0][:, head], expected)
+
+
+def test_history_is_for_those_who_use_it():
+    memory = Memory(drawn(2, 4, 6), None, drawn(2, 6))
+    for config, history in ((with_coverage(), None), (DotConfig(), drawn(2, 3, 4))):
+        attention = build_attention(config, 6, 6, "test")
+        with pytest.raises(ValueError, match="a scorer that uses history must be given it"):
+            attention(drawn(2, 3, 6), *attention.keys(memory), None, None, history)
+
+
+@pytest.mark.parametrize("kind", SCORERS)
+def test_padding_has_no_weight_and_no_gradient(kind):
+    """Whatever stands there."""
+    torch.manual_seed(8)
+    attention = build_attention(SCORERS[kind], 6, 6, "test")
+    states = drawn(2, 4, 6).requires_grad_()
+    mask = torch.tensor([[True, True, False, False], [True] * 4])
+
+    def attend(states):
+        memory = Memory(states, mask, states[:, 0])
+        return attention(drawn(2, 3, 6), *attention.keys(memory), mask)
+
+    context, weights = attend(states)
+    assert (weights[0, :, 2:] == 0).all()
+    assert (weights[1] > 0).all()
+    (gradient,) = torch.autograd.grad(context.square().sum() + weights.square().sum(), states)
+    assert (gradient[0, 2:] == 0).all()
+    assert (gradient[1].abs().sum(-1) > 0).all()
+    other = states.detach().clone()
+    other[0, 2:] = 1e4
+    for one, two in zip(attend(other), (context, weights), strict=True):
+        assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("kind", SCORERS)
+def test_weights_do_not_change_with_a_shift_of_all_scores(kind):
+    attention = build_attention(SCORERS[kind], 6, 6, "test")
+    query, memory = drawn(2, 3, 6), Memory(drawn(2, 4, 6), None, drawn(2, 6))
+    _, weights = attention(query, *attention.keys(memory), None)
+    plain, shift = attention.scorer.score, drawn(2, 3, 1)
+    attention.scorer.score = lambda *arguments: plain(*arguments) + 10 * shift
+    _, shifted = attention(query, *attention.keys(memory), None)
+    torch.testing.assert_close(shifted, weights, atol=1e-5, rtol=1e-5)
+    assert weights.std() > 0.01
+
+
+def test_additive_with_tiny_weights_is_the_mean():
+    attention = build_attention(with_coverage(), 6, 6, "test")
+    with torch.no_grad():
+        for parameter in attention.parameters():
+            parameter.mul_(1e-6)
+    mask = torch.tensor([[True] * 3 + [False], [True] * 4])
+    memory = Memory(drawn(2, 4, 6), mask, drawn(2, 6))
+    context, weights = attention(drawn(2, 3, 6), *attention.keys(memory), mask, None, drawn(2, 3, 4).abs())
+    for b, size in ((0, 3), (1, 4)):
+        torch.testing.assert_close(weights[b, :, :size], torch.full((3, size), 1 / size))
+        torch.testing.assert_close(context[b], memory.states[b, :size].mean(0).expand(3, -1), atol=1e-5, rtol=1e-5)
 
 
 def test_word_dropout_reads_unknown():
