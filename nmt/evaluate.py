@@ -10,7 +10,7 @@ from nmt.errors import UserError
 if TYPE_CHECKING:
     from sacrebleu.metrics.base import Metric
 
-METRICS = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER"}
+METRICS = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER", "exact": "exact"}
 """The names of the metrics, as asked for and as printed."""
 
 TOKENIZE = ("13a", "intl", "char", "zh", "none")
@@ -22,9 +22,9 @@ class MetricScore(NamedTuple):
     """One number and what it takes to compare it: the signature belongs beside it in every report."""
 
     name: str
-    value: float  # BLEU, chrF: 0 to 100, more is better; TER: edits per 100 reference words, less is better
+    value: float  # TER: edits per 100 reference words, less is better; all others: 0 to 100, more is better
     signature: str
-    details: dict[str, Any]  # of BLEU: n-gram precisions, brevity penalty, lengths; of TER: edits, reference length
+    details: dict[str, Any]  # BLEU: n-gram precisions, brevity penalty, lengths; TER: edits, length; exact: lines equal
 
 
 def evaluate(
@@ -37,7 +37,8 @@ def evaluate(
 ) -> list[MetricScore]:
     """Corpus scores of detokenized `hypotheses` against one or more sets of `references`, each as long as they.
 
-    `lowercase` and `tokenize` are for BLEU (and chrF: lowercase); TER ignores case in any event, as is usual.
+    `exact` is the percentage of lines that equal a reference of theirs, each character of it. `lowercase` and
+    `tokenize` are for BLEU (and chrF, exact: lowercase); TER ignores case in any event, as is usual.
     Raises UserError for an unknown metric or tokenization, unequal lengths, and when there is nothing to score.
     """
     for n, reference in enumerate(references, start=1):
@@ -61,6 +62,8 @@ def check_metrics(metrics: Sequence[str], tokenize: str) -> None:
 def _score(
     name: str, hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, lowercase: bool, tokenize: str
 ) -> MetricScore:
+    if name == "exact":
+        return _exact(hypotheses, references, lowercase=lowercase)
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.metrics.ter import TER
@@ -84,3 +87,13 @@ def _score(
     elif name == "ter":
         details = {"edits": score.num_edits, "reference_length": score.ref_length}
     return MetricScore(METRICS[name], float(score.score), str(metric.get_signature()), details)
+
+
+def _exact(hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, lowercase: bool) -> MetricScore:
+    def form(line: str) -> str:
+        return line.lower() if lowercase else line
+
+    accepted = ({form(line) for line in lines} for lines in zip(*references, strict=True))
+    equal = sum(form(line) in lines for line, lines in zip(hypotheses, accepted, strict=True))
+    signature = f"nrefs:{len(references)}|case:{'lc' if lowercase else 'mixed'}"
+    return MetricScore(METRICS["exact"], 100 * equal / len(hypotheses), signature, {"equal": equal})

@@ -36,6 +36,8 @@ FILES: tuple[Key, ...] = (
     ("tokenizer", "tgt_path"),
 )
 """Settings that name files (`prepared`: a folder), relative to where they are written."""
+VECTORS: tuple[Key, ...] = (("model", "embedding", "src_vectors"), ("model", "embedding", "tgt_vectors"))
+"""The same, of files that are read once, when training starts from nothing."""
 
 
 class Origin(NamedTuple):
@@ -105,14 +107,15 @@ def dump_config(config: Config) -> str:
     return stream.getvalue()
 
 
-def check_files(config: Config, path: Path | None = None) -> None:
-    """Raises UserError that lists every file the settings name and that is not there.
+def check_files(config: Config, path: Path | None = None, *, vectors: bool = False) -> None:
+    """Raises UserError that lists every file the settings name and that is not there; pretrained vectors, too, with
+    `vectors`.
 
     `path` is the file the settings came from, for its line numbers.
     """
     written = Layers() if path is None else _read_file(path)
     problems = []
-    for key in FILES:
+    for key in (*FILES, *VECTORS) if vectors else FILES:
         name = _look_up(config.model_dump(), key)
         if name is None:
             continue
@@ -202,7 +205,7 @@ def _absolute(key: Key, value: Any, folder: Path) -> Any:
     """The value with all file names in it made absolute (it is one itself if `key` says so)."""
     if isinstance(value, dict):
         return {name: _absolute((*key, name), inner, folder) for name, inner in value.items()}
-    if key in FILES and value and isinstance(value, str | Path):
+    if key in (*FILES, *VECTORS) and value and isinstance(value, str | Path):
         return os.path.normpath(folder.resolve() / Path(value).expanduser())
     return value
 

@@ -91,7 +91,9 @@ ZOO: dict[str, ModelConfig] = {
     "tanh-residual": rnn(cell="tanh", layers=3, residual=True, bridge=MaxBridge()),
     "concat-feeding": rnn(cell="gru", layers=2, residual=True, feeding=True, output="concat", bridge=ZeroBridge()),
     "coverage": rnn(attention=AdditiveConfig(width=8, coverage=True)),
-    "coverage-heads": rnn(layers=2, cell="gru", feeding=True, attention=AdditiveConfig(width=8, coverage=True, heads=2)),
+    "coverage-heads": rnn(
+        layers=2, cell="gru", feeding=True, attention=AdditiveConfig(width=8, coverage=True, heads=2)
+    ),
     "coverage-bahdanau": rnn(wiring="bahdanau", feeding=None, attention=AdditiveConfig(width=8, coverage=True)),
     "variational": rnn(layers=2, feeding=True, variational=True),
     "transformer": transformer(),

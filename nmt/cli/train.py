@@ -99,7 +99,8 @@ def _start(
         raise UserError(
             "no training text", "give --src and --tgt, or --data, or a configuration with `data: {src: ..., tgt: ...}`"
         )
-    check_files(config, path)
+    check_files(config, path, vectors=init_from is None)
+    unread = [] if init_from is None else config.model.embedding.vectors
 
     from nmt.rundir import RunDir
 
@@ -107,9 +108,20 @@ def _start(
     other = None
     if init_from is not None:
         other = RunDir(init_from)
+        other.check_code()
         base |= {"model": other.config.model.model_dump(), "tokenizer": other.config.tokenizer.model_dump()}
         config = load_config(path, overrides, base)
+        _check_vectors_of(other, config)
+    else:
+        from nmt.text.vectors import check_vectors
+
+        for file in config.model.embedding.vectors:
+            check_vectors(Path(file), config.model.embedding.width)
     _check_outside(out, config, init_from)
+    if config.model.own_code:  # its mistakes are told before hours are spent on the text
+        from nmt.models.build import build_model
+
+        build_model(config.model, 4, 4)
 
     from nmt.data.prepare import open_prepared, prepare
     from nmt.device import resolve_device, resolve_precision
@@ -121,6 +133,8 @@ def _start(
     precision = resolve_precision(config.train.precision, place)  # fixed for the life of the run
     config = config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
     console = Console()
+    if unread or (init_from is not None and config.model.embedding.vectors):
+        console.say(f"word vectors are not read: the weights come from {init_from}")
     draft = None
     try:
         if config.data.prepared is not None:
@@ -147,6 +161,7 @@ def _resume(path: Path, overrides: list[str], device: str) -> None:
     from nmt.settings import load_config
 
     run = RunDir(path)
+    run.check_code()
     config = load_config(path / "config.yaml", overrides)
     fixed = [key for key in _differences(run.config.model_dump(), config.model_dump()) if not _may_change(key)]
     if fixed:
@@ -224,9 +239,21 @@ def _check_outside(out: Path, config: Config, init_from: Path | None) -> None:
     """Nothing that training reads may lie in the folder that --force replaces."""
     data, tokenizer = config.data, config.tokenizer.model_dump()
     paths = [data.src, data.tgt, data.dev_src, data.dev_tgt, data.prepared]
-    for path in (*paths, tokenizer.get("path"), tokenizer.get("tgt_path"), init_from):
+    vectors = config.model.embedding.vectors
+    for path in (*paths, tokenizer.get("path"), tokenizer.get("tgt_path"), *vectors, init_from):
         if path is not None and Path(path).resolve().is_relative_to(out.resolve()):
             raise UserError(f"{path} lies in {out}, the run to be written", "choose another folder with -o")
+
+
+def _check_vectors_of(other: RunDir, config: Config) -> None:
+    """Vectors that are not those of the run to start from would be named in the settings and never read."""
+    for name in ("src_vectors", "tgt_vectors"):
+        if getattr(config.model.embedding, name) != getattr(other.config.model.embedding, name):
+            raise UserError(
+                f"model.embedding.{name}: with --init-from the weights, embeddings included, come from {other.path}, "
+                "and no vectors are read",
+                "drop the one or the other",
+            )
 
 
 def _check_tokenizers(prepared: Prepared, other: RunDir | None) -> None:

@@ -170,6 +170,19 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _vectors_are_of_words(self) -> Self:
+        if self.data.prepared is not None and "tokenizer" not in self.model_fields_set:
+            return self  # the prepared one will be here instead
+        for name in ("src_vectors", "tgt_vectors"):
+            if getattr(self.model.embedding, name) is not None and self.tokenizer.kind != "words":
+                other = "characters" if self.tokenizer.kind == "characters" else "subwords"
+                raise ValueError(
+                    f"model.embedding.{name}: the vectors are of words, and tokenizer.kind: {self.tokenizer.kind} has "
+                    f"{other}; set it to words, or drop the vectors"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         if self.model.embedding.tie == "all" and not self.tokenizer.joint:
             raise ValueError("model.embedding.tie: all shares one embedding, so it needs tokenizer.joint: true")

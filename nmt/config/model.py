@@ -124,6 +124,35 @@ class EmbeddingConfig(Settings):
         description="decoder: target embedding and output layer share weights; all: the source embedding, too "
         "(needs a joint tokenizer)",
     )
+    src_vectors: str | None = Field(
+        None, description="pretrained vectors of source words to start from: text of word2vec or GloVe, plain or gzip"
+    )
+    tgt_vectors: str | None = Field(None, description="the same of target words; with tie: all, one of the two is set")
+    freeze: bool = Field(
+        False, description="do not train the tables that start from vectors, words without a vector included"
+    )
+
+    @model_validator(mode="after")
+    def _vectors_fit(self) -> Self:
+        if self.tie == "all" and self.src_vectors is not None and self.tgt_vectors is not None:
+            raise ValueError("with tie: all there is one table: drop src_vectors or tgt_vectors")
+        if not self.freeze:
+            return self
+        if self.src_vectors is None and self.tgt_vectors is None:
+            raise ValueError(
+                "freeze keeps pretrained vectors as they are, but neither src_vectors nor tgt_vectors is set"
+            )
+        if self.tie == "all" or (self.tie == "decoder" and self.tgt_vectors is not None):
+            raise ValueError(
+                f"freeze would keep the output layer from learning, too, which with tie: {self.tie} shares the target "
+                "table; set tie: none"
+            )
+        return self
+
+    @property
+    def vectors(self) -> list[str]:
+        """The files to start from."""
+        return [path for path in (self.src_vectors, self.tgt_vectors) if path is not None]
 
 
 class RnnEncoderConfig(Settings):

@@ -17,6 +17,7 @@ from nmt.config import (
     TransformerEncoderConfig,
     VocabHeadConfig,
 )
+from nmt.errors import UserError
 from nmt.models.attention import build_attention
 from nmt.models.heads import CopyHead, VocabHead
 from nmt.models.interface import Decoder, Encoder, Head
@@ -76,6 +77,11 @@ def build_head(config: ModelConfig, vocabulary: VocabHead, width: int) -> Head:
             pointer = None
             if not isinstance(head.attention, DecoderPointer):
                 pointer = build_attention(head.attention, width, memory_width, "head.copy")
+                if pointer.scorer.uses_history:
+                    raise UserError(
+                        "model.head.attention: its scorer uses history, but a head sees the whole target at once",
+                        "set it in model.decoder.attention, and let the head point with that",
+                    )
             gate_width = width + memory_width + config.embedding.width
             return CopyHead(vocabulary, pointer, head.gate, gate_width=gate_width, memory_width=memory_width)
         case _:

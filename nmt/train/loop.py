@@ -5,14 +5,16 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NamedTuple, Self
 
 import torch
+from torch import nn
 
 from nmt.align.extract import Reading, choose_reading
-from nmt.config import PlateauSchedule, TrainConfig
+from nmt.config import EmbeddingConfig, PlateauSchedule, TrainConfig
 from nmt.data.copying import make_copier
 from nmt.data.loader import batches
 from nmt.data.prepare import Prepared
@@ -20,6 +22,7 @@ from nmt.models.build import build_model
 from nmt.models.seq2seq import Seq2Seq
 from nmt.report import write_report
 from nmt.rundir import MODEL, RunDir, load_weights
+from nmt.text.vectors import read_vectors
 from nmt.train.checkpoint import choose, remove_others, restore, save_checkpoint, thin_out, write_average
 from nmt.train.metrics import Console, Reporter, Values, Window
 from nmt.train.optim import after_validation, learning_rate, make_optimizer
@@ -50,13 +53,16 @@ def train(
 
     `resume` goes on from the last checkpoint, on the CPU bit for bit as if nothing had happened. `init_from` is the
     folder of a checkpoint of the same shapes to start from. `train.precision` must be resolved (not `auto`), so that
-    a run keeps it. SIGINT and SIGTERM end the step at hand, save, and are given back in the outcome; a second one
-    stops at once.
+    a run keeps it. Pretrained word vectors are read unless it resumes or starts from a checkpoint. SIGINT and SIGTERM
+    end the step at hand, save, and are given back in the outcome; a second one stops at once.
     """
     config, settings = run.config, run.config.train
     torch.manual_seed(settings.seed)
     src, tgt = prepared.tokenizers
     model = build_model(config.model, len(src), len(tgt)).to(device).eval()
+    pretrained = _pretrained(model, config.model.embedding)
+    for table, _, _ in pretrained:
+        table.weight.requires_grad_(not config.model.embedding.freeze)
     reading = None
     if model.decoder.alignment is not None or config.align.attention is not None:
         reading = choose_reading(model, config.align, device=device)  # a mistake in the settings is told now
@@ -69,6 +75,9 @@ def train(
     else:
         if init_from is not None:
             load_weights(init_from / MODEL, model)
+        else:
+            for table, path, sides in pretrained:
+                _start_from_vectors(table, path, prepared, sides, console)
         save_checkpoint(run, model, optimizer, state)  # to come back to, whatever happens before the first validation
 
     stream = batches(
@@ -160,6 +169,31 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._before = {}
+
+
+def _pretrained(model: Seq2Seq, config: EmbeddingConfig) -> list[tuple[nn.Embedding, Path, Sequence[str]]]:
+    """The tables that start from vectors, the files these come from, and the sides of the text a table is for."""
+    found: list[tuple[nn.Embedding, Path, Sequence[str]]] = []
+    for side, part, name in (("src", model.encoder, config.src_vectors), ("tgt", model.decoder, config.tgt_vectors)):
+        if name is not None:
+            table = part.get_submodule("embedding.table")
+            assert isinstance(table, nn.Embedding)
+            found.append((table, Path(name), ("src", "tgt") if config.tie == "all" else (side,)))
+    return found
+
+
+def _start_from_vectors(
+    table: nn.Embedding, path: Path, prepared: Prepared, sides: Sequence[str], console: Console
+) -> None:
+    """Puts the vectors of a file into a table, and says how many words have one."""
+    tokenizer, corpus = prepared.tokenizers[sides[0] == "tgt"], prepared.train
+    vectors = read_vectors(path, tokenizer, table.embedding_dim)
+    found = torch.from_numpy(vectors.found).to(table.weight.device)
+    with torch.no_grad():
+        table.weight[found] = torch.from_numpy(vectors.values).to(table.weight)[found]
+    read = {"src": corpus.src, "tgt": corpus.tgt}
+    coverage = vectors.coverage(read[side](i) for side in sides for i in range(len(corpus)))
+    console.say(f"{path.name}: {coverage}")
 
 
 def _reason_to_stop(state: TrainState, settings: TrainConfig, signals: Signals) -> str | None:

@@ -104,12 +104,23 @@ def test_a_second_reference_counts() -> None:
     assert all(score.signature.startswith("nrefs:2|") for score in scores)
 
 
+def test_exact_counts_lines_that_equal_a_reference() -> None:
+    hypotheses, one, other = ["a b", "A b", "a  b"], ["a b", "a b", "a b"], ["c", "A b", "c"]
+    for references, lowercase, equal, signature in (
+        ([one], False, 1, "nrefs:1|case:mixed"),
+        ([one], True, 2, "nrefs:1|case:lc"),
+        ([one, other], False, 2, "nrefs:2|case:mixed"),
+    ):
+        (score,) = evaluate(hypotheses, references, metrics=["exact"], lowercase=lowercase)
+        assert score == ("exact", pytest.approx(100 * equal / 3), signature, {"equal": equal})
+
+
 def test_what_is_refused() -> None:
     with pytest.raises(UserError, match=r"^reference 2 has 1 lines, the hypotheses 2$"):
         evaluate(["a", "b"], [["a", "b"], ["a"]])
     with pytest.raises(UserError, match=r"^nothing to score: 0 hypotheses, 1 references$"):
         evaluate([], [[]])
-    with pytest.raises(UserError, match=r"^unknown metric `bleurt`\nThere are: bleu, chrf, chrf\+\+, ter\.$"):
+    with pytest.raises(UserError, match=r"^unknown metric `bleurt`\nThere are: bleu, chrf, chrf\+\+, ter, exact\.$"):
         evaluate(["a"], [["a"]], metrics=["bleurt"])
     with pytest.raises(UserError, match=r"^unknown tokenization `moses`\nThere are: 13a, "):
         evaluate(["a"], [["a"]], tokenize="moses")

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nmt.config import AlignConfig, AverageConfig, Config, InverseSqrtSchedule, SentencePieceConfig, WordsConfig
+from nmt.config import (
+    AdditiveConfig,
+    AlignConfig,
+    AverageConfig,
+    Config,
+    InverseSqrtSchedule,
+    SentencePieceConfig,
+    WordsConfig,
+)
 from nmt.errors import UserError
 from nmt.settings import FILES, check_files, dump_config, load_config
 
@@ -51,7 +59,7 @@ def test_the_default_kind_need_not_be_named(here: Path) -> None:
     config = load("tokenizer: {size: 4000}\ntrain: {optimizer: {lr: 0.1}}\nmodel: {decoder: {attention: {width: 8}}}")
     assert config.tokenizer == SentencePieceConfig(size=4000)
     assert config.train.optimizer.lr == 0.1
-    assert config.model.decoder.attention.model_dump() == {"kind": "additive", "heads": 1, "width": 8}
+    assert config.model.decoder.attention == AdditiveConfig(width=8)
 
 
 def test_a_list(here: Path) -> None:
