@@ -193,15 +193,17 @@ class RnnDecoder(Decoder[RnnState]):
             return self._said(outputs, *self._ask(outputs, source, probe, None), embedded, state)
         steps = []
         for position in range(tgt_in.shape[1]):
-            features, state = self._advance(embedded[:, position : position + 1], state, source, probe)
+            read = embedded[:, position : position + 1]
+            features, state = self._advance(read, state, source, probe, calls=tgt_in.shape[1])
             steps.append(features)
         hidden, context, read, weights = (torch.cat(parts, dim=1) for parts in zip(*steps, strict=True))
         return Features(hidden, context, read, weights)
 
     def _advance(
-        self, embedded: Tensor, state: RnnState, source: Source, probe: Probe | None
+        self, embedded: Tensor, state: RnnState, source: Source, probe: Probe | None, *, calls: int = 1
     ) -> tuple[Features, RnnState]:
-        """One token per row, [N,1,D]; in search the K beams of a sentence become its queries."""
+        """One token per row, [N,1,D]; in search the K beams of a sentence become its queries. `calls`: how many such
+        steps share a backward pass."""
         sentences = len(source.memory.states)
 
         def queries(rows: Tensor) -> Tensor:
@@ -210,13 +212,13 @@ class RnnDecoder(Decoder[RnnState]):
         inputs = embedded[:, 0]
         history = None if state.coverage is None else queries(state.coverage)  # [B,K,S]
         if self.asks_first:
-            found = self._ask(queries(state.hidden[:, -1]), source, probe, history)
+            found = self._ask(queries(state.hidden[:, -1]), source, probe, history, calls)
             inputs = torch.cat([inputs, cast(Tensor, found[0]).flatten(0, 1)], dim=-1)
         elif state.feed is not None:
             inputs = torch.cat([inputs, state.feed], dim=-1)
         outputs, state = self.recurrence.step(inputs, state)
         if not self.asks_first:
-            found = self._ask(queries(outputs), source, probe, history)
+            found = self._ask(queries(outputs), source, probe, history, calls)
         features = self._said(queries(outputs), *found, queries(embedded[:, 0]), state)
         if self.feeds:
             state = state._replace(feed=features.hidden.reshape(-1, self.width))
@@ -229,12 +231,12 @@ class RnnDecoder(Decoder[RnnState]):
         return self.embedding.lookup(tokens) * state.masks[0][:, None] if state.masks else self.embedding(tokens)
 
     def _ask(
-        self, query: Tensor, source: Source, probe: Probe | None, history: Tensor | None
+        self, query: Tensor, source: Source, probe: Probe | None, history: Tensor | None, calls: int = 1
     ) -> tuple[Tensor | None, Tensor | None]:
         """[B,Q,D] -> context [B,Q,D of the memory] and weights [B,Q,S], if there is attention."""
         if self.attention is None:
             return None, None
-        return self.attention(query, *source.keys, source.memory.mask, probe, history)
+        return self.attention(query, *source.keys, source.memory.mask, probe, history, calls=calls)
 
     def _said(
         self, outputs: Tensor, context: Tensor | None, weights: Tensor | None, embedded: Tensor, state: RnnState

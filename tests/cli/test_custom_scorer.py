@@ -115,7 +115,7 @@ def test_several_heads_over_a_scorer_of_ones_own(here):
 
 
 HISTORIC = """
-from nmt.models.attention import Scorer
+from nmt.models.scorers import Scorer
 
 class Elsewhere(Scorer):
     uses_history = True
@@ -150,7 +150,7 @@ def test_a_module_may_be_in_a_package(here):
 
 WRONG = """
 from torch import nn
-from nmt.models.attention import Scorer
+from nmt.models.scorers import Scorer
 
 class NoScorer(nn.Module): ...
 class NoScore(Scorer): ...
@@ -173,7 +173,7 @@ function = print
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("NoScorer", "is no subclass of nmt.models.attention.Scorer\nderive it from Scorer and write `score`"),
+        ("NoScorer", "is no subclass of nmt.models.scorers.Scorer\nderive it from Scorer and write `score`"),
         ("NoScore", "has no `score`"),
         ("Flat", ": score() of a query [2, 3, 6] and keys [2, 4, 6] gives [2, 3]\nit must be [2, 3, 4]"),
         ("Whole", " gives torch.int64\nit must be a tensor of floating-point numbers [2, 3, 4]"),

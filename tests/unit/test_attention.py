@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 from oracles import attention_scores
+from zoo import collate, rnn
 
 from nmt.config import AdditiveConfig, DotConfig, GeneralConfig, ScaledDotConfig
 from nmt.data.batch import BOS, EOS, PAD, UNK
 from nmt.models.attention import Attention, build_attention, build_scorer
+from nmt.models.build import build_model
 from nmt.models.interface import Memory
 from nmt.models.layers import TokenEmbedding, embedding_table
 
@@ -89,23 +91,6 @@ def test_many_heads_equal_loops(kind):
         torch.testing.assert_close(weights[b], found, atol=1e-5, rtol=1e-5)
 
 
-def test_additive_scores_in_parts(monkeypatch):
-    """However few hidden layers may exist at a time, scores and gradients are the same."""
-    torch.manual_seed(4)
-    scorer, query, states = build_scorer(SCORERS["additive"], 6, 7), drawn(2, 5, 6), drawn(2, 4, 7)
-
-    def scored():
-        scores = scorer.score(query, scorer.keys(states))
-        return scores, torch.autograd.grad(scores.square().sum(), list(scorer.parameters()))
-
-    whole, gradients = scored()
-    for most in (1, 2 * 4 * 5 * 2):
-        monkeypatch.setattr("nmt.models.attention.MOST_HIDDEN", most)
-        parts, found = scored()
-        torch.testing.assert_close(parts, whole)
-        torch.testing.assert_close(found, gradients)
-
-
 def with_coverage(**settings):
     return AdditiveConfig(width=5, coverage=True, **settings)
 
@@ -138,21 +123,53 @@ def test_no_history_yet_is_plain_additive():
     torch.testing.assert_close(scores, plain.score(query, plain.keys(states)))
 
 
-def test_coverage_in_parts(monkeypatch):
+@pytest.mark.parametrize("config", [AdditiveConfig(width=5), with_coverage(), AdditiveConfig(width=5, heads=2)])
+@pytest.mark.parametrize("calls", [1, 3])
+def test_scores_in_parts(config, calls, monkeypatch):
+    """However few hidden layers may be kept, scores and gradients are the same."""
     torch.manual_seed(4)
-    scorer, query, states = build_scorer(with_coverage(), 6, 7), drawn(2, 5, 6), drawn(2, 4, 7)
-    history = drawn(2, 5, 4).abs().requires_grad_()
+    attention = build_attention(config, 6, 8, "test")
+    query, memory = drawn(2, 5, 6), Memory(drawn(2, 4, 8), None, drawn(2, 8))
+    past = [None, drawn(2, 5, 4).abs()] if attention.scorer.uses_history else []
 
     def scored():
-        scores = scorer.score(query, scorer.keys(states), history)
-        return scores, torch.autograd.grad(scores.square().sum(), [*scorer.parameters(), history])
+        context, weights = attention(query, *attention.keys(memory), None, *past, calls=calls)
+        total = context.square().sum() + weights.square().sum()
+        return weights, torch.autograd.grad(total, list(attention.parameters()))
 
     whole, gradients = scored()
-    for most in (1, 2 * 4 * 5 * 2):
-        monkeypatch.setattr("nmt.models.attention.MOST_HIDDEN", most)
+    for most in (1, 2 * 4 * 5 * 2, 2 * 4 * 5 * 6):
+        monkeypatch.setattr("nmt.models.attention.MOST_KEPT", most)
         parts, found = scored()
         torch.testing.assert_close(parts, whole)
         torch.testing.assert_close(found, gradients)
+
+
+@pytest.mark.parametrize("feeding", [True, False])
+def test_hidden_layers_are_not_kept_beyond_the_bound(feeding, monkeypatch):
+    """All at once or step by step: a backward pass finds no more of them than it may."""
+    config = rnn(feeding=feeding, attention=AdditiveConfig(width=37))
+    model, pairs = build_model(config, 19, 19).eval(), collate([[5] * 9] * 3, [[6] * 11] * 3)
+
+    def kept():
+        layers = {}  # by where they lie
+
+        def pack(tensor):
+            if tensor.ndim == 4 and tensor.shape[-1] == 37:
+                layers[tensor.data_ptr()] = tensor
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = model(pairs).objective.sum()
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        return sum(tensor.numel() for tensor in layers.values()), gradients
+
+    whole, expected = kept()
+    assert whole == 3 * 12 * 10 * 37  # [B,T,S,A], EOS included
+    monkeypatch.setattr("nmt.models.attention.MOST_KEPT", whole - 1)
+    bounded, found = kept()
+    assert bounded == 0
+    torch.testing.assert_close(found, expected)
 
 
 def test_all_heads_hear_the_same_history():
