@@ -3,7 +3,7 @@
 import pytest
 import torch
 from oracles import TablePredictor, exhaustive
-from zoo import batch, build, collate, each_model, sentences
+from zoo import TGT_SIZE, ZOO, batch, build, collate, each_model, sentences
 
 from nmt.data.batch import BOS, EOS, PAD
 from nmt.search.beam import beam_search
@@ -134,3 +134,22 @@ def test_unlikely_ends_do_not_stop_a_likely_sentence(beam):
     logits[:, length, :, EOS] = 2.0
     best = search(TablePredictor(torch.log_softmax(logits, dim=-1)), beam, [length + 1])[0][0]
     assert best.tokens == [4 + n % 5 for n in range(length)]
+
+
+@pytest.mark.parametrize("name", [name for name in ZOO if ZOO[name].head.kind == "copy"])
+def test_wide_beam_is_exhaustive_over_copied_words_too(name):
+    """Every output of at most two tokens, scored one by one by the forced pass, comes out in its order."""
+    model, src = build(name), [[17, 5, 18, 17], [4, 18]]
+    extras, limit = 2, 3  # the second sentence has one word to copy beyond the vocabulary
+    found = search(model.predictor(collate(src)), 420, [limit] * 2)
+    for source, beyond, hypotheses in zip(src, (extras, 1), found, strict=True):
+        words = range(3, TGT_SIZE + beyond)
+        outputs = [[], *([a] for a in words), *([a, b] for a in words for b in words)]
+        with torch.no_grad():
+            nll = model(collate([source] * len(outputs), outputs)).nll.sum(1)
+        scores = sorted((-float(n) / (len(o) + 1), o) for n, o in zip(nll, outputs, strict=True))[::-1]
+        assert len(hypotheses) == len(outputs)
+        assert [h.score for h in hypotheses] == pytest.approx([score for score, _ in scores], rel=1e-4, abs=1e-5)
+        assert hypotheses[0].tokens == scores[0][1]
+        assert {tuple(h.tokens) for h in hypotheses} == {tuple(o) for o in outputs}
+        assert any(token >= TGT_SIZE for h in hypotheses[:50] for token in h.tokens)
