@@ -42,7 +42,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with n-gram precisions and lengths.")] = False,
     metric: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="bleu, chrf, chrf++ or ter; several times. [default: bleu chrf ter]"),
+        typer.Option(metavar="NAME", help="bleu, chrf, chrf++, ter or exact; several times. [default: bleu chrf ter]"),
     ] = None,
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Ignore case in BLEU, chrF and copying.")] = False,
     tokenize: Annotated[str, typer.Option(help="How BLEU cuts words: 13a, intl, char, zh or none.")] = "13a",

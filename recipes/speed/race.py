@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-TRAINED = {"transformer": {"joeynmt": 40, "eole": 60}, "rnn": {"joeynmt": 40, "opennmt": 60}}  # updates
+TRAINED = {"transformer": {"joeynmt": 40, "eole": 60}, "rnn": {"opennmt": 60}}  # updates
 DECODED = ("eole", "ctranslate2", "ctranslate2-int8")
 OURS = {"nmt float32": "float32", "nmt bfloat16": "bfloat16"}
 VARIANTS = {"transformer": {"": ()}, "rnn": {"": (), ", no input feeding": ("model.decoder.input_feeding=false",)}}

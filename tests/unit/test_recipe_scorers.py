@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -69,7 +69,7 @@ class Commands:
     def __call__(self, log: Path, *arguments: object) -> str:
         words = [str(word) for word in arguments]
         self.said.append(words)
-        out = {option: Path(value) for option, value in zip(words, words[1:], strict=False)}
+        out = {option: Path(value) for option, value in pairwise(words)}
         match words[0]:
             case "fetch":
                 folder = out["-o"]
@@ -114,7 +114,7 @@ class Commands:
 
 
 @pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Commands]:
+def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Commands:
     fake = Commands()
     monkeypatch.setattr(study, "nmt", fake)
     monkeypatch.setattr(study, "CHAINED", {"train": (3, 2), "dev": (2, 3)})
@@ -122,7 +122,7 @@ def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Comman
     for picture in ("draw_scores", "draw_lengths", "draw_dots"):
         monkeypatch.setattr(show, picture, lambda rows, path: None)
     monkeypatch.setenv("NMT_CACHE", str(tmp_path / "cache"))
-    yield fake
+    return fake
 
 
 def five(text: str, seed: int) -> list[str]:
