@@ -1,0 +1,302 @@
+"""Attention scorers beside each other, and the bottleneck without attention: all else equal, several seeds.
+
+    python recipes/scorers/study.py -o runs/scorers [--seeds 1 2 3] [--only phrasebook chained] [--data FOLDER]
+
+Trains what is missing in runs/scorers, one run for each text, scorer and seed, and writes results.jsonl (a line for
+each), results.md and pictures there. FOLDER has the files of Multi30k, by default where `nmt fetch multi30k` puts them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from dots import dot_products
+from show import Bucket, Cell, write_results
+
+from nmt.data.fetch import cache
+from nmt.data.phrasebook import generate
+from nmt.errors import UserError
+from nmt.evaluate import evaluate
+from nmt.files import json_text, read_json, write_atomically
+from nmt.settings import load_config
+from nmt.text.lines import read_lines
+
+HERE = Path(__file__).parent
+TEXTS = ("phrasebook", "chained", "multi30k")
+SCORERS = {
+    "none": "{kind: none}",
+    "dot": "{kind: dot}",
+    "scaled_dot": "{kind: scaled_dot}",
+    "general": "{kind: general}",
+    "additive": "{kind: additive, width: 128}",
+}
+LENGTHS = ((1, 5), (6, 10), (11, 15), (16, 20), (21, 24), (25, 29), (30, 34), (35, 39), (40, 45))
+"""Source words, first and last, of the sentences that are scored together."""
+FEWEST = 20
+"""Fewer sentences of a length are not scored."""
+CHAINED = {"train": (4000, 2), "dev": (200, 3)}
+"""Sentences of 25 to 45 words added to a split for `chained`, and the seed that draws them; the split `long` has 1."""
+
+
+class Pair(NamedTuple):
+    """Two files, source and target."""
+
+    src: Path
+    tgt: Path
+
+
+class Text(NamedTuple):
+    """What is trained on and what is tested on."""
+
+    name: str
+    config: Path
+    train: Pair
+    dev: Pair
+    test: Pair
+    long: Pair | None = None
+    links: Path | None = None  # gold, of test
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--only", nargs="+", choices=TEXTS, default=list(TEXTS), help="texts")
+    parser.add_argument("--data", type=Path, help="the folder of Multi30k")
+    parser.add_argument("--steps", type=int, help="updates, instead of those in the YAML files")
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="a setting, as of `nmt train`")
+    options = parser.parse_args(arguments)
+    out: Path = options.output
+    settings = [*options.settings, *([] if options.steps is None else [f"train.steps={options.steps}"])]
+    names = [name for name in TEXTS if name in options.only and (name != "multi30k" or multi30k_is_there(options))]
+    texts = [make_text(name, out, options.data or cache() / "multi30k") for name in names]
+    for text in texts:
+        check_same(out, text, settings)
+    dots = dot_products()
+    cells = read_cells(out)
+    write_results(out, cells, dots)
+    for text, scorer, seed in missing(cells, texts, options.seeds):
+        print(f"{text.name} {scorer} {seed} ...", file=sys.stderr, flush=True)
+        cells.append(complete(out, text, scorer, seed, settings))
+        write_results(out, cells, dots)
+        keep_best(run_of(out, text, scorer, seed))
+    print((out / "results.md").read_text(encoding="utf-8"))
+
+
+def missing(cells: Sequence[Cell], texts: Sequence[Text], seeds: Sequence[int]) -> list[tuple[Text, str, int]]:
+    """What is not there yet, a seed of everything first."""
+    done = {(cell.text, cell.scorer, cell.seed) for cell in cells}
+    return [
+        (text, scorer, seed)
+        for seed in dict.fromkeys(seeds)
+        for text in texts
+        for scorer in SCORERS
+        if (text.name, scorer, seed) not in done
+    ]
+
+
+def read_cells(out: Path) -> list[Cell]:
+    path = out / "results.jsonl"
+    if not path.exists():
+        return []
+    try:
+        return [Cell.from_json(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged: {error}", "delete it: all is trained again") from error
+
+
+# The text
+
+
+def multi30k_is_there(options: argparse.Namespace) -> bool:
+    """Its absence is an error only where it was asked for by name."""
+    folder = options.data or cache() / "multi30k"
+    absent = [path for pair in multi30k_pairs(folder) for path in pair if not path.is_file()]
+    if not absent:
+        return True
+    problem, hint = f"{absent[0]} is missing", "`nmt fetch multi30k` gets it, or --data names the folder that has it"
+    if options.data is not None or options.only == ["multi30k"]:
+        raise UserError(problem, hint)
+    print(f"Multi30k is left out: {problem}; {hint}", file=sys.stderr)
+    return False
+
+
+def multi30k_pairs(folder: Path) -> list[Pair]:
+    """Train, dev, test."""
+    return [Pair(folder / f"{part}.en", folder / f"{part}.de") for part in ("train", "val", "test_2016_flickr")]
+
+
+def make_text(name: str, out: Path, multi30k: Path) -> Text:
+    if name == "multi30k":
+        train, dev, test = multi30k_pairs(multi30k)
+        return Text(name, HERE / "multi30k.yaml", train, dev, test)
+    folder = out / "text" / "phrasebook"
+    if not (folder / "README.txt").is_file():
+        nmt(out / "text" / "fetch.log", "fetch", "phrasebook", "-o", folder, "--overwrite")
+    parts = {part: Pair(folder / f"{part}.en", folder / f"{part}.fr") for part in ("train", "dev", "test", "long")}
+    if name == "chained":
+        parts |= {part: add_long(parts[part], part, parts["long"].src, out / "text" / name) for part in CHAINED}
+    return Text(name, HERE / "phrasebook.yaml", **parts, links=folder / "test.talp")
+
+
+def add_long(pair: Pair, part: str, held_out: Path, folder: Path) -> Pair:
+    """The sentences of a split and as many long ones as CHAINED says, none of which is in the file `held_out`."""
+    count, seed = CHAINED[part]
+    tested = set(read_lines(held_out))
+    drawn = [example for example in generate("long", count, seed=seed) if example.src not in tested]
+    added = Pair(folder / pair.src.name, folder / pair.tgt.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    for old, new, lines in (
+        (pair.src, added.src, [x.src for x in drawn]),
+        (pair.tgt, added.tgt, [x.tgt for x in drawn]),
+    ):
+        write_atomically(new, "".join(f"{line}\n" for line in [*read_lines(old), *lines]))
+    return added
+
+
+def check_same(out: Path, text: Text, settings: Sequence[str]) -> None:
+    """A folder holds runs of one kind: UserError where those of a text were made of other settings or lines."""
+    config = load_config(text.config, list(settings)).model_dump(mode="json", exclude_unset=True)
+    digest = hashlib.sha256(json.dumps([config, SCORERS], sort_keys=True).encode())
+    for path in (*text.train, *text.dev, *text.test):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    path, found = out / text.name / "made-of.json", {"fingerprint": digest.hexdigest()}
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json_text(found))
+    elif read_json(path) != found:
+        raise UserError(f"{path.parent} was made of other settings or text", "name another folder with -o")
+
+
+# Training
+
+
+def run_of(out: Path, text: Text, scorer: str, seed: int) -> Path:
+    return out / text.name / f"{scorer}-{seed}"
+
+
+def complete(out: Path, text: Text, scorer: str, seed: int, settings: Sequence[str]) -> Cell:
+    """Trains a cell, from where it was interrupted, and tests its best checkpoint."""
+    run = run_of(out, text, scorer, seed)
+    log = run.with_name(f"{run.name}.log")
+    if (run / "last").is_file():
+        nmt(log, "train", run, "--resume")
+    else:
+        changes = [f"model.decoder.attention={SCORERS[scorer]}", f"train.seed={seed}", *settings]
+        corpus = prepared(out, text, settings)
+        options = [option for change in changes for option in ("--set", change)]
+        nmt(log, "train", text.config, "--data", corpus, "-o", run, "--force", *options)
+    info = json.loads(nmt(log, "info", run, "--json"))
+    test, long = test_on(run, text.test, "test", log), test_on(run, text.long, "long", log)
+    return Cell(
+        text.name,
+        scorer,
+        seed,
+        parameters=info["parameters"]["total"],
+        steps=info["steps"],
+        minutes=round(info["seconds"] / 60, 3),
+        speed=training_speed(run),
+        dev_bleu=info["score"],
+        bleu=test["BLEU"],
+        chrf=test["chrF"],
+        long_bleu=long.get("BLEU"),
+        long_chrf=long.get("chrF"),
+        aer=None if text.links is None or scorer == "none" else error_rate(run, text, log),
+        lengths=by_length(run, text),
+    )
+
+
+def prepared(out: Path, text: Text, settings: Sequence[str]) -> Path:
+    """The corpus of a text, made once, so that all models have the same tokens."""
+    corpus = out / text.name / "corpus"
+    if not corpus.exists():
+        sides = ("--src", text.train.src, "--tgt", text.train.tgt, "--dev-src", text.dev.src, "--dev-tgt", text.dev.tgt)
+        options = [option for change in settings for option in ("--set", change)]
+        nmt(out / text.name / "corpus.log", "prepare", text.config, *sides, "-o", corpus, *options)
+    return corpus
+
+
+def test_on(run: Path, pair: Pair | None, split: str, log: Path) -> Mapping[str, float]:
+    """BLEU and chrF of the best checkpoint on a split; nothing where there is none."""
+    if pair is None:
+        return {}
+    output = run / f"{split}.hyp"
+    nmt(log, "translate", run, pair.src, "-o", output, "--force")
+    said = nmt(log, "evaluate", "--hyp", output, "--ref", pair.tgt, "--metric", "bleu", "--metric", "chrf", "--json")
+    return {score["name"]: score["value"] for score in json.loads(said)["scores"]}
+
+
+def error_rate(run: Path, text: Text, log: Path) -> float:
+    """AER of the most attended source words on the test set, its references being forced."""
+    links = run / "test.talp"
+    nmt(log, "align", run, *text.test, "-o", links, "--force")
+    return json.loads(nmt(log, "aer", links, text.links, "--json"))["aer"]
+
+
+def keep_best(run: Path) -> None:
+    """Deletes all checkpoints but the one that was tested: of so many runs they would be gigabytes."""
+    best = (run / "best").read_text(encoding="utf-8").strip()
+    (run / "last").unlink()
+    for folder in (run / "checkpoints").iterdir():
+        if folder.name != best:
+            shutil.rmtree(folder)
+
+
+def training_speed(run: Path) -> float | None:
+    """Target tokens a second between validations: the median of the reports; None before the first."""
+    reports = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    speeds = [report["tokens_per_second"] for report in reports if "tokens_per_second" in report]
+    return round(statistics.median(speeds), 1) if speeds else None
+
+
+def by_length(run: Path, text: Text) -> list[Bucket]:
+    """Scores of the translations by the length of the source, over test and long together."""
+    rows: list[tuple[int, str, str]] = []
+    for split, pair in (("test", text.test), ("long", text.long)):
+        if pair is not None:
+            lines = zip(read_lines(pair.src), read_lines(run / f"{split}.hyp"), read_lines(pair.tgt), strict=True)
+            rows += [(len(src.split()), hyp, ref) for src, hyp, ref in lines]
+    buckets = []
+    for first, last in LENGTHS:
+        some = [(hyp, ref) for length, hyp, ref in rows if first <= length <= last]
+        if len(some) >= FEWEST:
+            hyps, refs = zip(*some, strict=True)
+            bleu, chrf = (score.value for score in evaluate(hyps, [refs], metrics=["bleu", "chrf"]))
+            buckets.append(Bucket(first, last, len(some), bleu, chrf))
+    return buckets
+
+
+def nmt(log: Path, *arguments: object) -> str:
+    """Runs a command in a process of its own and gives what it prints; what it says besides goes to `log`."""
+    command = [sys.executable, "-m", "nmt", *map(str, arguments)]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        log.open("a", encoding="utf-8") as file,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True, encoding="utf-8") as child,
+    ):
+        try:
+            said, _ = child.communicate()
+        except KeyboardInterrupt:
+            child.wait()  # a training saves, and the next call goes on from there
+            raise
+    if child.returncode:
+        raise UserError(f"nmt {arguments[0]} failed", f"see {log}")
+    return said
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"study.py: {error}")
+    except KeyboardInterrupt:
+        sys.exit("study.py: interrupted; the same command goes on")
