@@ -45,6 +45,16 @@ from nmt.config.model import (
     VocabHeadConfig,
     ZeroBridge,
 )
+from nmt.config.search import (
+    AveragePenalty,
+    GnmtPenalty,
+    LengthPenaltyConfig,
+    MbrConfig,
+    NoPenalty,
+    RewardPenalty,
+    SamplingConfig,
+    SearchConfig,
+)
 from nmt.config.text import (
     CharactersConfig,
     DataConfig,
@@ -69,6 +79,7 @@ __all__ = [
     "AlignConfig",
     "AttentionConfig",
     "AverageConfig",
+    "AveragePenalty",
     "BridgeConfig",
     "CharactersConfig",
     "Config",
@@ -82,20 +93,26 @@ __all__ = [
     "EmbeddingConfig",
     "EncoderConfig",
     "GeneralConfig",
+    "GnmtPenalty",
     "HeadConfig",
     "InverseSqrtSchedule",
     "LastBridge",
+    "LengthPenaltyConfig",
     "MaxBridge",
+    "MbrConfig",
     "MeanBridge",
     "ModelConfig",
     "NoAttentionConfig",
+    "NoPenalty",
     "NoamSchedule",
     "PlateauSchedule",
     "PooledBridge",
     "PositiveInt",
     "Rate",
+    "RewardPenalty",
     "RnnDecoderConfig",
     "RnnEncoderConfig",
+    "SamplingConfig",
     "ScaledDotConfig",
     "ScheduleConfig",
     "ScoredAttention",
@@ -112,20 +129,6 @@ __all__ = [
     "WordsConfig",
     "ZeroBridge",
 ]
-
-
-class SearchConfig(Settings):
-    beam: PositiveInt = Field(5, description="hypotheses kept per sentence; 1 = greedy")
-    length_penalty: Annotated[float, Field(ge=0)] = Field(
-        1.0, description="log-probability is divided by length ** length_penalty"
-    )
-    max_ratio: Annotated[float, Field(gt=0)] = Field(2.0, description="longest output: max_ratio * source + max_extra")
-    max_extra: PositiveInt = 10
-    max_tokens: PositiveInt = Field(8192, description="size of a batch: source tokens times beams, padding included")
-    max_source: PositiveInt = Field(1024, description="longer lines are not translated (an empty line and a message)")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "float32", description="of the weights in search; bfloat16 is faster where the machine is, and rounds scores"
-    )
 
 
 class AlignConfig(Settings):
