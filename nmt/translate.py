@@ -1,20 +1,25 @@
 """Raw lines in, translations out, in order, whatever the lines are.
 
-lines -> windows sorted by length -> token-budget batches -> beam search -> text -> the order of the input.
+lines -> windows sorted by length -> token-budget batches -> search -> text -> the order of the input.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from nmt.align.extract import default_reading, forced_weights
+from nmt.align.maps import Weights
 from nmt.config import SearchConfig
+from nmt.consensus import expected_utility
 from nmt.data.copying import Example, collate_examples, make_copier, make_example
 from nmt.data.plan import plan_evaluation
 from nmt.device import resolve_device, resolve_precision
@@ -22,6 +27,9 @@ from nmt.models.seq2seq import Seq2Seq
 from nmt.rundir import RunDir, load_model
 from nmt.search.beam import beam_search
 from nmt.search.hypothesis import Hypothesis
+from nmt.search.penalty import length_penalty
+from nmt.search.rules import AtLeast, Never, NoRepeat, NoUnknown, Prefixed, Rule
+from nmt.search.sampling import sample
 from nmt.text.tokenizer import Tokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -50,8 +58,20 @@ class Translation(NamedTuple):
         return self.candidates[0].text if self.candidates else ""
 
 
+class _Task(NamedTuple):
+    """A line that is going to be translated."""
+
+    number: int  # from 0, of all lines of the stream
+    text: str
+    example: Example
+    prefix: Sequence[int]  # tokens that its output begins with
+
+
 class Translator:
-    """A model with its tokenizers, ready for raw text. `translate` is the road of the `nmt translate` command."""
+    """A model with its tokenizers, ready for raw text. `translate` is the road of the `nmt translate` command.
+
+    Nothing is stored in it between calls: threads may share one.
+    """
 
     def __init__(
         self,
@@ -81,50 +101,138 @@ class Translator:
         model = load_model(folder, checkpoint)
         return cls(model, folder.tokenizers(), search or folder.config.search, device=resolve_device(device))
 
-    def translate(self, lines: Iterable[str | bytes], *, nbest: int = 1) -> Iterator[Translation]:
-        """One translation per line, in order. Bytes are decoded as UTF-8. Works through a window of lines at a time."""
-        iterator = iter(lines)
-        while window := list(itertools.islice(iterator, WINDOW)):
-            yield from self._translate_window(window, nbest)
+    def translate(
+        self,
+        lines: Iterable[str | bytes],
+        *,
+        beam: int | None = None,
+        nbest: int = 1,
+        prefixes: Iterable[str] | None = None,
+        first: int = 0,
+    ) -> Iterator[Translation]:
+        """One translation per line, in order. Bytes are decoded as UTF-8. Works through a window of lines at a time.
 
-    def _translate_window(self, lines: Sequence[str | bytes], nbest: int) -> list[Translation]:
-        src, tgt = self.tokenizers
-        translations = [Translation([], None)] * len(lines)
-        todo: dict[int, Example] = {}
-        texts: dict[int, str] = {}
-        for n, line in enumerate(lines):
-            try:
-                text = line.decode("utf-8") if isinstance(line, bytes) else line
-            except UnicodeDecodeError as error:
-                translations[n] = Translation([], f"not UTF-8 (byte {error.object[error.start]:#04x} at {error.start})")
-                continue
-            ids = src.encode(text)
-            if len(ids) > self.search.max_source:
-                limit = self.search.max_source
-                translations[n] = Translation([], f"{len(ids):,} tokens, more than search.max_source: {limit:,}")
-            elif ids and text.strip():
-                todo[n], texts[n] = make_example(self.copier, (text, ids)), text
-        numbers = list(todo)
-        lengths = np.array([len(example.src) for example in todo.values()], dtype=np.int64)
-        budget = max(1, self.search.max_tokens // self.search.beam)
+        `prefixes`: what the translation of each line begins with, perhaps nothing. `first`: the number of the first
+        line, which decides, with the seed, what is drawn for it."""
+        search = self.search if beam is None else self.search.model_copy(update={"beam": beam})
+        settings = itertools.repeat("") if prefixes is None else prefixes
+        pairs = zip(itertools.count(first), lines, settings, strict=False)
+        while window := list(itertools.islice(pairs, WINDOW)):
+            yield from self._translate_window(window, search, nbest)
+
+    def _translate_window(
+        self, lines: Sequence[tuple[int, str | bytes, str]], search: SearchConfig, nbest: int
+    ) -> list[Translation]:
+        found = [self._task(*line, search) for line in lines]
+        tasks = [task for task in found if isinstance(task, _Task)]
+        results: dict[int, Translation] = {}
+        lengths = np.array([len(task.example.src) for task in tasks], dtype=np.int64)
+        budget = max(1, search.max_tokens // search.outputs)
         for rows in plan_evaluation(lengths, lengths, max_tokens=budget):
-            batch = [numbers[row] for row in rows]
-            for n, hypotheses in zip(batch, self.hypotheses([todo[n] for n in batch]), strict=True):
-                copies = todo[n].copies
-                extras = () if copies is None else copies.extras
-                candidates = [Candidate(tgt.decode(h.tokens, extras), h, extras) for h in hypotheses[:nbest]]
-                problem = None if candidates else "the model gives no finite score"
-                translations[n] = Translation(candidates, problem, texts[n])
-        return translations
+            batch = [tasks[row] for row in rows]
+            for task, candidates in zip(batch, self._translate_batch(batch, search), strict=True):
+                problem = None if candidates else "nothing is left that search may write"
+                results[task.number] = Translation(candidates[:nbest], problem, task.text)
+        return [results[task.number] if isinstance(task, _Task) else task for task in found]
 
-    def hypotheses(self, examples: Sequence[Example]) -> list[list[Hypothesis]]:
-        """Beam search over one batch of encoded sources."""
-        batch = collate_examples(examples).to(self.device)
-        limits = [int(self.search.max_ratio * len(example.src)) + self.search.max_extra for example in examples]
+    def _task(self, number: int, line: str | bytes, prefix: str, search: SearchConfig) -> _Task | Translation:
+        """What is to be done for a line, or what became of it already."""
+        src, tgt = self.tokenizers
+        try:
+            text = line.decode("utf-8") if isinstance(line, bytes) else line
+        except UnicodeDecodeError as error:
+            return Translation([], f"not UTF-8 (byte {error.object[error.start]:#04x} at {error.start})")
+        ids = src.encode(text)
+        if len(ids) > search.max_source:
+            return Translation([], f"{len(ids):,} tokens, more than search.max_source: {search.max_source:,}")
+        if not len(ids) or not text.strip():
+            return Translation([], None)
+        example, begins = make_example(self.copier, (text, ids)), tgt.encode(prefix)
+        if self.copier is not None and example.copies is not None:
+            begins = self.copier.labels(prefix, begins, example.copies)
+        return _Task(number, text, example, begins)
+
+    def _translate_batch(self, tasks: Sequence[_Task], search: SearchConfig) -> Iterator[list[Candidate]]:
+        """The candidates for each task, best first."""
         with torch.inference_mode():
+            found = self._search(tasks, search)
+        if search.coverage_penalty:
+            found = self._rank_by_coverage(tasks, found, search.coverage_penalty)
+        for task, hypotheses in zip(tasks, found, strict=True):
+            copies = task.example.copies
+            extras = () if copies is None else copies.extras
+            candidates = [Candidate(self.tokenizers[1].decode(h.tokens, extras), h, extras) for h in hypotheses]
+            if search.mbr is not None:
+                risk = expected_utility([candidate.text for candidate in candidates], utility=search.mbr.utility)
+                order = sorted(range(len(candidates)), key=lambda n: -risk[n])  # stable: ties in the order of search
+                candidates = [candidates[n] for n in order]
+            yield candidates
+
+    def _search(self, tasks: Sequence[_Task], search: SearchConfig) -> list[list[Hypothesis]]:
+        """Beam search, or samples, over one batch of encoded sources."""
+        batch = collate_examples([task.example for task in tasks]).to(self.device)
+        predictor, limits = self.model.predictor(batch), self._limits(tasks, search)
+        rules, penalty = self._rules(tasks, search, limits), length_penalty(search.length_penalty)
+        if search.sampling is None:
             return beam_search(
-                self.model.predictor(batch),
-                beam=self.search.beam,
-                limits=torch.tensor(limits),
-                length_penalty=self.search.length_penalty,
+                predictor, beam=search.beam, limits=limits, penalty=penalty, stop=search.stop, rules=rules
             )
+        keys = [task.number for task in tasks]
+        count, temperature, top_k, top_p, seed = (
+            getattr(search.sampling, name) for name in ("count", "temperature", "top_k", "top_p", "seed")
+        )
+        return sample(
+            predictor,
+            count=count,
+            limits=limits,
+            keys=keys,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            penalty=penalty,
+            rules=rules,
+        )
+
+    def _limits(self, tasks: Sequence[_Task], search: SearchConfig) -> Tensor:
+        """The largest length of each output, EOS included; a prefix and an end have room in any case."""
+        limits = [int(search.max_ratio * len(task.example.src)) + search.max_extra for task in tasks]
+        if search.max_length is not None:
+            limits = [min(limit, search.max_length) for limit in limits]
+        return torch.tensor([max(limit, len(task.prefix) + 1) for limit, task in zip(limits, tasks, strict=True)])
+
+    def _rules(self, tasks: Sequence[_Task], search: SearchConfig, limits: Tensor) -> list[Rule]:
+        rules: list[Rule] = []
+        least = [max(search.min_length, int(search.min_ratio * len(task.example.src))) for task in tasks]
+        if max(least) > 1:
+            rules.append(AtLeast(torch.tensor(least).minimum(limits).to(self.device)))
+        if search.no_unk:
+            rules.append(NoUnknown())
+        if search.no_repeat:
+            rules.append(NoRepeat(search.no_repeat))
+        if search.ban:
+            rules.append(Never([self.tokenizers[1].encode(phrase) for phrase in search.ban]))
+        if any(len(task.prefix) for task in tasks):
+            rules = [Prefixed([task.prefix for task in tasks], rules, self.device)]
+        return rules
+
+    def _rank_by_coverage(
+        self, tasks: Sequence[_Task], found: list[list[Hypothesis]], weight: float
+    ) -> list[list[Hypothesis]]:
+        """The hypotheses by score + weight * sum over the source's tokens of log min(1, sum of the attention that each
+        of them got) (Wu et al. 2016, equation 15), attention being read off a forced pass."""
+        pairs = [(task.example.src, h.tokens) for task, n_best in zip(tasks, found, strict=True) for h in n_best]
+        reading = default_reading(self.model)
+        weights = iter(
+            forced_weights(self.model, pairs, reading, device=self.device, max_tokens=self.search.max_tokens)
+        )
+        ranked = []
+        for n_best in found:
+            scored = [h._replace(score=h.score + weight * coverage(next(weights)[:-1, :-1])) for h in n_best]
+            ranked.append(sorted(scored, key=lambda h: -h.score))
+        return ranked
+
+
+def coverage(weights: Weights) -> float:
+    """sum over s of log min(1, sum over t of a_ts) for weights [T,S]; less than e^-10 counts as that."""
+    return float(np.log(np.clip(weights.sum(axis=0), math.exp(-10), 1.0)).sum())

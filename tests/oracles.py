@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -29,6 +30,7 @@ class TablePredictor:
         self.tables = tables  # [B,L,V,V]
         self.sentences = len(tables)
         self.device = tables.device
+        self.columns = None
 
     @classmethod
     def random(cls, sentences: int, steps: int, size: int, seed: int) -> TablePredictor:
@@ -50,17 +52,24 @@ class TablePredictor:
         return TablePredictor(self.tables[sentences])
 
 
-def exhaustive(table: Tensor, limit: int, length_penalty: float) -> list[tuple[list[int], float, float]]:
-    """Every output of a table [L,V,V] that ends in EOS within `limit` tokens, best first: tokens, score, log p."""
+def exhaustive(
+    table: Tensor,
+    limit: int,
+    length_penalty: float | Callable[[float, int], float],
+    allowed: Callable[[list[int]], bool] = lambda output: True,
+) -> list[tuple[list[int], float, float]]:
+    """Every output of a table [L,V,V] that ends in EOS within `limit` tokens and is allowed, best first: tokens, score,
+    log p. `length_penalty`: an exponent of the length, or the score of (log p, length)."""
+    score = length_penalty if callable(length_penalty) else lambda p, length: p / length**length_penalty
     words = [w for w in range(table.shape[-1]) if w not in (PAD, BOS, EOS)]
     outputs = []
     for length in range(1, limit + 1):
-        for body in itertools.product(words, repeat=length - 1):
+        for body in filter(lambda b: allowed(list(b)), itertools.product(words, repeat=length - 1)):
             log_prob, last = 0.0, BOS
             for position, token in enumerate((*body, EOS)):
                 log_prob += float(table[position, last, token])
                 last = token
-            outputs.append((list(body), log_prob / length**length_penalty, log_prob))
+            outputs.append((list(body), score(log_prob, length), log_prob))
     return sorted(outputs, key=lambda output: -output[1])
 
 

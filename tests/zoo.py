@@ -10,6 +10,7 @@ import torch
 
 from nmt.config import (
     AdditiveConfig,
+    AveragePenalty,
     Config,
     CopyHeadConfig,
     DecoderPointer,
@@ -35,6 +36,7 @@ from nmt.data.batch import EOS, Batch, pad
 from nmt.models.build import build_model
 from nmt.models.seq2seq import Seq2Seq
 from nmt.rundir import MODEL, RunDir, distinct_tensors, save_tensors
+from nmt.search.penalty import length_penalty
 from nmt.text.tokenizer import WordTokenizer
 
 SRC_SIZE, TGT_SIZE = 19, 19
@@ -171,3 +173,7 @@ def write_run(path: Path, name: str, *, seed: int = 1, search: SearchConfig | No
     save_tensors(run.checkpoints / "step-00000001" / MODEL, distinct_tensors(build(name, seed)))
     run.point("best", "step-00000001")
     return run
+
+
+MEAN = length_penalty(AveragePenalty())
+"""Hypotheses are compared by the mean of their tokens' log-probabilities."""

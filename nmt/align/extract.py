@@ -6,12 +6,11 @@ model reads source and target once more with a probe at its attention.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from nmt.align.maps import AttentionMap, Weights, piece_map, with_bos, with_eos, word_map
 from nmt.config import AlignConfig
@@ -19,10 +18,13 @@ from nmt.data.batch import UNK, Batch, Ids, collate
 from nmt.data.plan import plan_evaluation
 from nmt.errors import UserError
 from nmt.models.interface import Alignment, Probe
+from nmt.models.reading import COPY as COPY
+from nmt.models.reading import Read as Read
+from nmt.models.reading import Reading as Reading
+from nmt.models.reading import Recorder as Recorder
 from nmt.text.tokenizer import Segments, Tokenizer
 
 Level = Literal["words", "pieces"]
-Read = Literal["output", "input"]
 
 _WINDOW_PAIRS = 2000  # pairs sorted by length together ...
 _WINDOW_CELLS = 8_000_000  # ... unless their maps grow beyond this many weights (32 MB) before
@@ -32,54 +34,15 @@ NOWHERE = Alignment("", "output")
 """Of a model without attention."""
 
 
-class _Aligned(Protocol):
-    @property
-    def alignment(self) -> Alignment | None: ...
-
-
 class Attends(Protocol):
-    """What is asked of a model here (`nmt.models.seq2seq.Seq2Seq` is one)."""
+    """What is asked of a model here (a `Seq2Seq` is one, and an `Ensemble`)."""
 
     training: bool
 
     @property
-    def decoder(self) -> _Aligned: ...
+    def alignment(self) -> Alignment | None: ...
 
     def attend(self, batch: Batch, probe: Probe) -> None: ...
-
-
-class Reading(NamedTuple):
-    """Which of a model's weights are read, and for whom."""
-
-    name: str  # of the attention, as a probe hears it
-    heads: tuple[int, ...] | None  # to average, counted from 1; None: all of them
-    read: Read
-    """Which of the forced steps speaks for a target word (the decoder reads BOS y1 .. yJ and writes y1 .. yJ EOS):
-    "output", the step that writes it, or "input", the next one, which reads it. An encoder has no steps."""
-
-    @property
-    def within(self) -> Literal["src", "tgt"] | None:
-        """The side that looks at itself; None where the target looks at the source."""
-        if not self.name.endswith(".self"):
-            return None
-        return "src" if self.name.startswith("encoder.") else "tgt"
-
-
-class Recorder:
-    """A probe that changes nothing and keeps the weights of every attention, or of those in `names`."""
-
-    def __init__(self, names: Collection[str] | None = None) -> None:
-        self._names = names
-        self._parts: dict[str, list[Tensor]] = {}
-
-    def __call__(self, name: str, weights: Tensor, values: Tensor) -> Tensor:
-        if self._names is None or name in self._names:
-            self._parts.setdefault(name, []).append(weights.detach().float())
-        return weights
-
-    def weights(self) -> dict[str, Tensor]:
-        """By name: [B,H,Q,S] float32, the target positions of a stepwise decoder joined along Q."""
-        return {name: torch.cat(parts, dim=2) for name, parts in self._parts.items()}
 
 
 def attentions(model: Attends, device: torch.device) -> dict[str, int]:
@@ -105,7 +68,7 @@ def choose_reading(
     not taken over. Self-attention is read at the input: then row and column of a word stand for the same thing.
     Raises UserError that lists what there is, if the model has no such attention or head.
     """
-    alignment = model.decoder.alignment or NOWHERE
+    alignment = model.alignment or NOWHERE
     chosen = settings.attention or alignment.name
     if attention is not None and attention != chosen:
         settings, chosen = AlignConfig(), attention
@@ -128,6 +91,14 @@ def choose_reading(
             f"{chosen} has no head {missing[0]}: it has {known[chosen]}", "Heads count from 1; without any, all count."
         )
     return reading
+
+
+def default_reading(model: Attends) -> Reading:
+    """The model's own choice, all heads. Raises ValueError if nothing in it looks at the source."""
+    if model.alignment is None:
+        raise ValueError("nothing in the model looks at the source")
+    name, read = model.alignment
+    return Reading(name, None, read)
 
 
 def attention_maps(
@@ -156,10 +127,7 @@ def attention_maps(
     if model.training:
         raise ValueError("the model is in training mode: dropout would blur its attention; call eval() first")
     if reading is None:
-        if model.decoder.alignment is None:
-            raise ValueError("nothing in the model looks at the source")
-        name, read = model.decoder.alignment
-        reading = Reading(name, None, read)
+        reading = default_reading(model)
     src_tokenizer, tgt_tokenizer = tokenizers
     segmented = (_Pair(src_tokenizer.segment(src), tgt_tokenizer.segment(tgt)) for src, tgt in pairs)
     named = piece_map if level == "pieces" else word_map
@@ -215,15 +183,7 @@ def _batch_weights(
     recorder = Recorder((reading.name,))
     with torch.inference_mode():
         model.attend(batch, recorder)
-    recorded = recorder.weights()
-    if reading.name not in recorded:
-        raise ValueError(f"the model has no attention called {reading.name!r}")
-    heads = recorded[reading.name]  # [B,H,Q,S]
-    if reading.heads is not None:
-        if not all(1 <= head <= heads.shape[1] for head in reading.heads):
-            raise ValueError(f"{reading.name} has {heads.shape[1]} heads, counted from 1: {reading.heads}")
-        heads = heads[:, [head - 1 for head in reading.heads]]
-    weights = heads.mean(dim=1).cpu().numpy()
+    weights = reading.weights(recorder.weights()).cpu().numpy()
     shapes = (_shape(src, tgt, reading) for src, tgt in pairs)
     return [weights[row, :rows, :columns].copy() for row, (rows, columns) in enumerate(shapes)]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
+from nmt.align.extract import COPY as COPY
 from nmt.align.extract import Reading, choose_reading, forced_weights
 from nmt.align.maps import Weights
 from nmt.config import AlignConfig
@@ -17,8 +18,6 @@ from nmt.translate import Candidate, Translation, Translator
 
 TOGETHER = 64
 """Translations of which the forced passes share batches."""
-
-COPY = Reading("head.copy", None, "output")
 
 
 def with_weights(

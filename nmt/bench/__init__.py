@@ -14,15 +14,15 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from nmt.bench.parts import Laps, drain, forward_flops, middle
 from nmt.config import Config
-from nmt.data.batch import EOS, Batch, collate
+from nmt.data.batch import Batch, collate
 from nmt.device import resolve_precision
 from nmt.models.build import build_model
-from nmt.models.interface import Predictor, State
 from nmt.search.beam import beam_search
+from nmt.search.penalty import length_penalty
+from nmt.search.rules import AtLeast
 from nmt.train.optim import make_optimizer
 from nmt.train.step import label_tokens, train_step
 from nmt.translate import DTYPES
@@ -113,11 +113,12 @@ def bench_decode(
     work = forward_flops(model, random_batch(1, length, vocabulary), beams=beam, steps=steps)
     model.to(device, DTYPES[precision])
     batch = random_batch(sentences, length, vocabulary).to(device)
-    limits = torch.full((sentences,), steps)
+    limits = torch.full((sentences,), steps, device=device)
+    penalty = length_penalty(config.search.length_penalty)
 
     @torch.inference_mode()
     def search(_: int) -> None:
-        beam_search(Endless(model.predictor(batch), steps), beam=beam, limits=limits)
+        beam_search(model.predictor(batch), beam=beam, limits=limits, penalty=penalty, rules=[AtLeast(limits)])
 
     def search_by_part(index: int) -> Laps:
         laps = Laps(device, rest="choice")
@@ -170,27 +171,6 @@ def summary(
         precision,
         {name: part(name, work) for name, work in flops.items()},
     )
-
-
-class Endless:
-    """A predictor that never ends a sentence before step `steps`, so that an untrained model works as long as any."""
-
-    def __init__(self, predictor: Predictor, steps: int, done: int = 0) -> None:
-        self.predictor, self.steps, self.done = predictor, steps, done
-        self.sentences, self.device = predictor.sentences, predictor.device
-
-    def start(self, beams: int, steps: int) -> State:
-        return self.predictor.start(beams, steps)
-
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        log_probs, state = self.predictor.step(tokens, state)
-        self.done += 1
-        if self.done < self.steps:
-            log_probs[:, EOS] = -torch.inf
-        return log_probs, state
-
-    def select(self, sentences: Tensor) -> Endless:
-        return Endless(self.predictor.select(sentences), self.steps, self.done)
 
 
 def random_batch(sentences: int, length: int, vocabulary: int) -> Batch:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nmt.data.batch import PAD, UNK
 from nmt.models.attention import Attention
-from nmt.models.interface import Features, Head, Memory, Probe, Source, TokenLosses
+from nmt.models.interface import Features, Head, Memory, Probe, Source, Subset, TokenLosses
 
 CHUNK = 1 << 20
 """Logits that exist at a time, a compromise: matrix products want many rows, the passes over them a warm cache."""
@@ -91,8 +91,18 @@ class VocabHead(Head):
         )  # [B*T] each
         return nll.view_as(labels), uniform.view_as(labels)
 
-    def log_probs(self, features: Features, source: Source) -> Tensor:
-        logits = nn.functional.linear(self._projected(features), self.weight, self.bias)
+    def subset(self, tokens: Tensor) -> Subset:
+        absent = (tokens == PAD) | (tokens >= len(self.bias))  # what fills up, and words of the source beyond V
+        absent[:, PAD] = False
+        known = tokens.masked_fill(absent, PAD)
+        return Subset(tokens, self.weight[known], self.bias[known].masked_fill(absent, -torch.inf))
+
+    def log_probs(self, features: Features, source: Source, subset: Subset | None = None) -> Tensor:
+        hidden = self._projected(features)
+        if subset is None:
+            logits = nn.functional.linear(hidden, self.weight, self.bias)
+        else:
+            logits = torch.baddbmm(subset.bias[:, None], hidden, subset.weights.transpose(1, 2))  # [B,Q,C]
         return torch.log_softmax(logits.float(), dim=-1)
 
     def _projected(self, features: Features) -> Tensor:
@@ -173,9 +183,16 @@ class CopyHead(Head):
         log_copied = _log(copied).where(in_vocabulary, _finite_log(copied))
         return smoothed(-torch.logaddexp(generated, log_copied), uniform, labels, smoothing)
 
-    def log_probs(self, features: Features, source: Source) -> Tensor:
+    def subset(self, tokens: Tensor) -> Subset:
+        return self.vocabulary.subset(tokens)
+
+    def log_probs(self, features: Features, source: Source, subset: Subset | None = None) -> Tensor:
         log_generate, copied = self.mixture(features, source)
         copy_ids = _copy_ids(source)
+        if subset is not None:
+            generated = self.vocabulary.log_probs(features, source, subset) + log_generate  # [B,Q,C]
+            held = copy_ids[:, :, None] == subset.tokens[:, None]  # [B,S,C]
+            return torch.logaddexp(generated, _log(copied @ held.to(copied.dtype)))
         generated = self.vocabulary.log_probs(features, source) + log_generate  # [B,Q,V]
         log_probs = nn.functional.pad(generated, (0, source.extras), value=-torch.inf)  # [B,Q,V+E]
         # Positions that hold the same word say the same, their sum, and so may write to one place in any order; a

@@ -128,6 +128,18 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
         """Reads known targets, `tgt_in` [B,T] right-padded, and speaks of each next token: features with Q = T."""
 
 
+class Subset(NamedTuple):
+    """Some tokens of the vocabulary for each sentence, to which its distribution is confined."""
+
+    tokens: Tensor  # [B,C] PAD, BOS, EOS, UNK and others, each once; then PAD, where a sentence has fewer than C
+    weights: Tensor  # [B,C,D] of the output layer
+    bias: Tensor  # [B,C] minus infinity where there is no such token
+
+    def select(self, sentences: Tensor) -> Subset:
+        """The same for some of the sentences, `sentences` [B'] being their row numbers."""
+        return Subset(*(part.index_select(0, sentences) for part in self))
+
+
 class Head(nn.Module, ABC):
     """Owns the distribution over the next token."""
 
@@ -147,8 +159,14 @@ class Head(nn.Module, ABC):
         """Losses of `labels` [B,T] (0 = padding), computed in chunks so that [B,T,V+E] never exists at once."""
 
     @abstractmethod
-    def log_probs(self, features: Features, source: Source) -> Tensor:
-        """Natural-log probabilities [B,Q,V+E], float32 whatever the autocast type."""
+    def subset(self, tokens: Tensor) -> Subset:
+        """What `log_probs` needs to speak of `tokens` [B,C] only."""
+
+    @abstractmethod
+    def log_probs(self, features: Features, source: Source, subset: Subset | None = None) -> Tensor:
+        """Natural-log probabilities [B,Q,V+E], float32 whatever the autocast type.
+
+        With a subset [B,Q,C], of a distribution over its tokens alone; its cost grows with C, not with V."""
 
 
 class Predictor(Protocol):
@@ -160,10 +178,16 @@ class Predictor(Protocol):
     @property
     def device(self) -> torch.device: ...
 
+    @property
+    def columns(self) -> Tensor | None:
+        """[B,C] which token each column of the log-probabilities is, PAD where there is none; None: column n is
+        token n, V+E in all. PAD, BOS, EOS and UNK are the first four in any case."""
+        ...
+
     def start(self, beams: int, steps: int) -> State: ...
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """Reads one token per row, `tokens` [N]; returns log-probabilities [N,V+E] of the next, for search to keep."""
+        """Reads one token per row, `tokens` [N]; returns log-probabilities [N,C] of the next, for search to keep."""
         ...
 
     def select(self, sentences: Tensor) -> Predictor: ...

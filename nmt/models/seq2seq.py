@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nmt.data.batch import PAD, Batch
-from nmt.models.interface import Decoder, Encoder, Features, Head, Probe, Source, State, TokenLosses
+from nmt.models.interface import Alignment, Decoder, Encoder, Features, Head, Probe, Source, State, Subset, TokenLosses
 
 
 class Seq2Seq(nn.Module):
@@ -19,6 +19,16 @@ class Seq2Seq(nn.Module):
         self.decoder = decoder
         self.head = head
         self.coverage = coverage
+
+    @property
+    def copies(self) -> bool:
+        """Whether it can produce words of the source, so that batches must have `copy_ids`."""
+        return self.head.copies
+
+    @property
+    def alignment(self) -> Alignment | None:
+        """Where it says which source word a target word came from; None if nothing in it looks at the source."""
+        return self.decoder.alignment
 
     def forward(self, batch: Batch, smoothing: float = 0.0) -> TokenLosses:
         """Losses [B,T] of the batch's targets, EOS included, BOS not."""
@@ -42,9 +52,10 @@ class Seq2Seq(nn.Module):
         features, _ = self._force(batch, source, probe)
         self.head.look(features, source, probe)
 
-    def predictor(self, batch: Batch) -> ModelPredictor:
-        """What search needs of this model for these sources; call it without gradients."""
-        return ModelPredictor(self, self.read(batch))
+    def predictor(self, batch: Batch, shortlist: Tensor | None = None) -> ModelPredictor:
+        """What search needs of this model for these sources; call it without gradients. With a `shortlist` [B,C],
+        see `Subset.tokens`, only these are written."""
+        return ModelPredictor(self, self.read(batch), None if shortlist is None else self.head.subset(shortlist))
 
     def _force(self, batch: Batch, source: Source, probe: Probe | None) -> tuple[Features, Tensor]:
         if batch.tgt is None:
@@ -63,9 +74,10 @@ def coverage_loss(weights: Tensor) -> Tensor:
 class ModelPredictor:
     """One model bound to one batch of sources; see `interface.Predictor`."""
 
-    def __init__(self, model: Seq2Seq, source: Source) -> None:
+    def __init__(self, model: Seq2Seq, source: Source, subset: Subset | None = None) -> None:
         self.model = model
         self.source = source
+        self.subset = subset
 
     @property
     def sentences(self) -> int:
@@ -75,12 +87,17 @@ class ModelPredictor:
     def device(self) -> torch.device:
         return self.source.memory.states.device
 
+    @property
+    def columns(self) -> Tensor | None:
+        return None if self.subset is None else self.subset.tokens
+
     def start(self, beams: int, steps: int) -> State:
         return self.model.decoder.start(self.source, self.sentences * beams, steps)
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         features, state = self.model.decoder.step(tokens, state, self.source)
-        return self.model.head.log_probs(features, self.source).flatten(0, 1), state  # [N,V+E]
+        return self.model.head.log_probs(features, self.source, self.subset).flatten(0, 1), state  # [N,C]
 
     def select(self, sentences: Tensor) -> ModelPredictor:
-        return ModelPredictor(self.model, self.source.select(sentences))
+        subset = None if self.subset is None else self.subset.select(sentences)
+        return ModelPredictor(self.model, self.source.select(sentences), subset)

@@ -1,15 +1,23 @@
 """Beam search for anything that predicts the next token. It never sees a model.
 
-Shapes: B sentences still searched, K beams, N = B*K rows, V columns of the predictor (extras included), C = 2K.
+Shapes: B sentences still searched, K beams, N = B*K rows, C columns of the predictor (extras included), M = 2K.
 
-Each step: log-probabilities -> cumulative scores -> the best 2K of K*V per sentence -> EOS counts only where it ranks
-among the first K -> the finished pool keeps the K best by normalised score -> the best K others live on. So beam 1 is
+Each step: log-probabilities -> rules -> cumulative scores -> the best 2K of K*C per sentence -> EOS counts only where
+it ranks among the first K -> the finished pool keeps the K best by score -> the best K others live on. So beam 1 is
 greedy search, and a beam as wide as the whole tree is exhaustive search. A sentence stops when K hypotheses have
-finished and the best live prefix, at its present length, does not beat the best of them; when nothing lives; or at its
-length limit, where EOS is the only choice: every hypothesis ends in EOS and its score is a true log-probability.
+finished and
+
+first_k: the best live prefix, at its present length, does not beat the best of them;
+exact: no live prefix can still reach the score of the worst of them, whatever follows;
+
+when nothing lives; or at its length limit, where EOS is the only choice: every hypothesis ends in EOS and its
+log-probability is that of the model.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,15 +26,25 @@ from torch import Tensor
 from nmt.data.batch import BOS, EOS
 from nmt.models.interface import Predictor
 from nmt.search.hypothesis import Hypothesis, Trellis
+from nmt.search.penalty import LengthPenalty, best_possible
+from nmt.search.rules import Columns, Rule, Step
+
+Stop = Literal["first_k", "exact"]
 
 
 def beam_search(
-    predictor: Predictor, *, beam: int, limits: Tensor, length_penalty: float = 1.0
+    predictor: Predictor,
+    *,
+    beam: int,
+    limits: Tensor,
+    penalty: LengthPenalty,
+    stop: Stop = "first_k",
+    rules: Sequence[Rule] = (),
 ) -> list[list[Hypothesis]]:
-    """The n-best hypotheses of each sentence, best first, at most `beam`, at least one.
+    """The n-best hypotheses of each sentence, best first, at most `beam`; none only where rules leave none.
 
-    `limits` [B] is the largest length of each output, EOS included (>= 1); `length_penalty` is the exponent alpha of
-    score = log_prob / length ** alpha, EOS counted. Call it without gradients.
+    `limits` [B] is the largest length of each output, EOS included (>= 1); `penalty` makes scores of log-probabilities.
+    Call it without gradients.
     """
     total, device = predictor.sentences, predictor.device
     steps = int(limits.max())
@@ -37,21 +55,28 @@ def beam_search(
     live = torch.full((total, beam), -torch.inf, device=device)  # [B,K] cumulative log-probabilities
     live[:, 0] = 0.0  # at first all beams of a sentence are alike: all but one start impossible
     tokens = torch.full((total * beam,), BOS, device=device)
+    written = tokens.new_empty(total, beam, 0)  # [B,K,t] each live prefix, if there is a rule to read it
     state = predictor.start(beam, steps)
 
     for step in range(steps):
-        log_probs, state = predictor.step(tokens, state)  # [N,V]
-        scores, parents, chosen = candidates(log_probs, live, at_limit=limits[sentences] == step + 1)  # [B,C] each
+        log_probs, state = predictor.step(tokens, state)  # [N,C]
+        log_probs, columns = log_probs.unflatten(0, (-1, beam)), Columns(predictor.columns)  # [B,K,C]
+        for rule in rules:
+            rule(log_probs, Step(sentences, written, columns))
+        scores, parents, chosen = candidates(log_probs, live, at_limit=limits[sentences] == step + 1)  # [B,M] each
         ends = chosen == EOS
         early = torch.arange(2 * beam, device=device) < beam
-        finished = scores.masked_fill(~(ends & early), -torch.inf)
-        pool.add(sentences, finished, parents, step, length_penalty)
+        pool.add(sentences, scores.masked_fill(~(ends & early), -torch.inf), parents, step, penalty)
 
         live, order = scores.masked_fill(ends, -torch.inf).topk(beam, dim=1)  # [B,K]
-        parents, tokens = parents.gather(1, order), chosen.gather(1, order)
-        trellis.add(*scattered(total, sentences, tokens, parents, live))
+        parents, written_now = parents.gather(1, order), columns.read(chosen.gather(1, order))
+        trellis.add(*scattered(total, sentences, written_now, parents, live))
 
-        hopeless = live[:, 0] / (step + 1) ** length_penalty <= pool.scores[sentences, 0]  # at its present length
+        if stop == "first_k":
+            hopeless = penalty(live[:, 0], step + 1) <= pool.scores[sentences, 0]  # at its present length
+        else:  # another token, at least, and EOS
+            best = best_possible(penalty, live[:, 0], step + 2, limits[sentences])
+            hopeless = best <= pool.scores[sentences, -1]
         searched = ~((pool.count[sentences] >= beam) & hopeless | (live[:, 0] == -torch.inf))  # [B]
         remaining = int(searched.sum())  # the one host synchronisation of a step
         if remaining == 0:
@@ -60,30 +85,49 @@ def beam_search(
         if 2 * remaining <= len(live):  # half the sentences are done: stop computing them
             rows = searched.nonzero()[:, 0]
             predictor = predictor.select(rows)
-            sentences, live, tokens, parents = sentences[rows], live[rows], tokens[rows], parents[rows]
+            sentences, live, written = sentences[rows], live[rows], written[rows]
+            written_now, parents = written_now[rows], parents[rows]
         else:
             live = live.masked_fill(~searched[:, None], -torch.inf)
         state = state.reorder((rows[:, None] * beam + parents).flatten())
-        tokens = tokens.flatten()
+        tokens = written_now.flatten()
+        if rules:
+            past = written.gather(1, parents[:, :, None].expand(-1, -1, written.shape[2]))
+            written = torch.cat([past, written_now[:, :, None]], dim=2)
     return pool.hypotheses(trellis)
 
 
 def candidates(log_probs: Tensor, live: Tensor, *, at_limit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """[N,V] and live scores [B,K] -> the best 2K continuations per sentence, best first: cumulative scores, the beam
-    each continues, the token it adds, [B,2K] each. Sentences `at_limit` [B] may only end."""
-    sentences, beam = live.shape
-    log_probs = log_probs.view(sentences, beam, -1)  # [B,K,V]
+    """[B,K,C] and live scores [B,K] -> the best 2K continuations per sentence, best first: cumulative scores, the beam
+    each continues, the column it adds, [B,2K] each. Sentences `at_limit` [B] may only end."""
+    beam = live.shape[1]
     ending = live + log_probs[:, :, EOS]  # [B,K]
     log_probs[:, :, :EOS] = -torch.inf  # PAD and BOS
     # The best 2K of a sentence are among the best 2K of each of its rows: two small selections instead of a large one.
     width = min(2 * beam, log_probs.shape[-1])
-    best, tokens = log_probs.topk(width, dim=-1)  # [B,K,width]
+    best, columns = top(log_probs, width)
     scores, order = (live[:, :, None] + best).flatten(1).topk(2 * beam, dim=1)
-    parents, tokens = order // width, tokens.flatten(1).gather(1, order)
+    parents, columns = order // width, columns.flatten(1).gather(1, order)
     # At the limit the K ends are the only candidates; the other K places are void.
     last, beams = at_limit[:, None], torch.arange(beam, device=live.device).repeat(2)
     scores = torch.where(last, torch.cat([ending, torch.full_like(ending, -torch.inf)], dim=1), scores)
-    return scores, torch.where(last, beams, parents), tokens.masked_fill(last, EOS)
+    return scores, torch.where(last, beams, parents), columns.masked_fill(last, EOS)
+
+
+def top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """What topk(count) of the last axis gives. The `count` greatest are in the `count` blocks with the greatest
+    maxima: on a CPU finding these first takes one fast pass, where topk walks through all."""
+    block = 64
+    if values.device.type != "cpu" or values.shape[-1] < 8 * block * count // 4:
+        return values.topk(count, dim=-1)
+    whole = values.shape[-1] // block * block
+    blocks = values[..., :whole].unflatten(-1, (-1, block))  # [...,C/64,64]
+    _, best = blocks.amax(dim=-1).topk(count, dim=-1)  # [...,count]
+    places = (best[..., None] * block + torch.arange(block)).flatten(-2)
+    rest = torch.arange(whole, values.shape[-1]).expand(*places.shape[:-1], -1)
+    places = torch.cat([places, rest], dim=-1)
+    found, order = values.gather(-1, places).topk(count, dim=-1)
+    return found, places.gather(-1, order)
 
 
 def scattered(total: int, sentences: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
@@ -109,9 +153,9 @@ class Pool:
         zeros = torch.zeros(sentences, beam, dtype=torch.int64, device=device)
         return cls(nothing, nothing.clone(), zeros, zeros.clone(), torch.zeros_like(zeros[:, 0]))
 
-    def add(self, sentences: Tensor, log_probs: Tensor, parents: Tensor, step: int, length_penalty: float) -> None:
-        """Hypotheses [B,C] that end at `step` (from 0; -inf = does not); `sentences` [B] says whose they are."""
-        scores = log_probs / (step + 1) ** length_penalty
+    def add(self, sentences: Tensor, log_probs: Tensor, parents: Tensor, step: int, penalty: LengthPenalty) -> None:
+        """Hypotheses [B,M] that end at `step` (from 0; -inf = does not); `sentences` [B] says whose they are."""
+        scores = penalty(log_probs, step + 1)
         self.count[sentences] += (log_probs > -torch.inf).sum(dim=1)
         merged = torch.cat([self.scores[sentences], scores], dim=1)
         best, order = merged.topk(self.scores.shape[1], dim=1)

@@ -12,7 +12,7 @@ import io
 import os
 import sys
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -107,6 +107,36 @@ def count_lines(path: Path) -> int:
     return sum(1 for _ in raw_lines(path))
 
 
+class Inputs:
+    """The raw lines of several files, or of standard input where there is none, as one stream that knows where each
+    line came from."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = list(paths)
+        self._starts: list[int] = []  # number of the first line of each file that was begun, of all lines from 1
+
+    @property
+    def are_files(self) -> bool:
+        """Whether they can be read again; a pipe, like standard input, cannot."""
+        return bool(self.paths) and all(path.is_file() for path in self.paths)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """As `raw_lines`; can be asked for once."""
+        number = 1
+        sources: Sequence[Path | None] = self.paths or [None]
+        for path in sources:
+            self._starts.append(number)
+            for line in raw_lines(path):
+                yield line
+                number += 1
+
+    def place(self, number: int) -> tuple[str, int]:
+        """The file, and the line there, of the line that was the `number`-th of all."""
+        which = max(n for n, start in enumerate(self._starts) if start <= number)
+        name = str(self.paths[which]) if self.paths else "standard input"
+        return name, number - self._starts[which] + 1
+
+
 def read_parallel(src: Path, tgt: Path, *, drop_bad: bool = False) -> Iterator[Pair | BadPair]:
     """Streams the pairs of two files, line N of one being the partner of line N of the other.
 
@@ -159,18 +189,14 @@ def open_output(path: Path | None, *, overwrite: bool) -> Iterator[TextIO]:
     if path is None:
         yield from _standard_output()
         return
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder", "Name a file in it.")
-    if path.is_file() and not overwrite:
-        raise UserError(f"{path}: exists already", "Choose another name, or overwrite it with --force.")
+    check_output(path, overwrite=overwrite)
     final = path.resolve()  # so that a link stays and what it points to is written
     aside = final.is_file() or not final.exists()
     target = final.with_name(f".{final.name}.{os.getpid()}.tmp") if aside else final
     try:
         stream = target.open("w", encoding="utf-8", newline="\n")
     except OSError as error:
-        hint = None if final.parent.is_dir() else f"There is no folder {path.parent}: make it first."
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}", hint) from error
+        raise unwritable(path, error) from error
     try:
         with stream:
             yield stream
@@ -180,6 +206,19 @@ def open_output(path: Path | None, *, overwrite: bool) -> Iterator[TextIO]:
         if aside:
             target.unlink(missing_ok=True)
         raise
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """UserError where an output file would replace something that the user did not give up."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder", "Name a file in it.")
+    if path.is_file() and not overwrite:
+        raise UserError(f"{path}: exists already", "Choose another name, or overwrite it with --force.")
+
+
+def unwritable(path: Path, error: OSError) -> UserError:
+    hint = None if path.resolve().parent.is_dir() else f"There is no folder {path.parent}: make it first."
+    return UserError(f"{path}: cannot be written: {error.strerror or error}", hint)
 
 
 def _standard_output() -> Iterator[TextIO]:

@@ -36,7 +36,9 @@ SMALL = ("swa", "tgl", "zul", "tgk")
 """Those that the macro gain is about: 53 to 3,374 forms to learn from."""
 EVERY = {"deu": 10}
 """Of each part of these, every so many-th line is taken: the first, the eleventh, ... The files are in random order."""
-HEADS = {"vocab": "{kind: vocab}", "copy": "{kind: copy, gate: learned, attention: {kind: decoder}}"}
+HEADS = {"vocab": "{kind: vocab}", "copy": "{kind: copy, gate: learned, attention: {kind: additive, width: 128}}"}
+STEPS = {"deu": ("train.steps=6000",)}
+"""Of more forms more can be learned; the others have the updates of rnn.yaml."""
 SPACE = "␣"
 """Stands for a space inside a lemma or a form."""
 
@@ -120,7 +122,7 @@ def characters(word: str) -> str:
 def complete(out: Path, language: str, head: str, seed: int, settings: Sequence[str]) -> None:
     """Makes sure that a cell is there: trains it, unless it has been trained with these settings on this text."""
     run, text = out / language / f"{head}-{seed}", out / "text" / language
-    overrides = [f"model.head={HEADS[head]}", f"train.seed={seed}", *settings]
+    overrides = [f"model.head={HEADS[head]}", f"train.seed={seed}", *STEPS.get(language, ()), *settings]
     fingerprint = fingerprint_of(overrides, text)
     if (run / "cell.json").exists():
         if read_json(run / "cell.json")["fingerprint"] != fingerprint:

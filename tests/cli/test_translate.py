@@ -288,7 +288,7 @@ def test_a_reference_of_another_length_is_refused_before_any_work(
         (["run", "input", "--checkpoint", "7"], "error: run has no checkpoint 7\nthere are: best, last, step-0000000"),
         (["run", "input", "--checkpoint", "last"], "error: run has no checkpoint `last` yet\n"),
         (["run", "input", "--set", "train.steps=3"], "error: --set train.steps=3: only settings of `search` may"),
-        (["run", "input", "--set", "search.bean=3"], "did you mean `beam`?"),
+        (["run", "input", "--set", "search.baem=3"], "did you mean `beam`?"),
         (["run", "input", "--device", "tpu"], "error: no such device: tpu\n"),
         (["run", "input", "-o", "missing/out"], "There is no folder missing: make it first.\n"),
         (["run", "input", "-o", "run"], "error: run: is a folder\n"),

@@ -7,13 +7,13 @@ from itertools import pairwise
 import pytest
 import torch
 from oracles import TablePredictor, exhaustive
-from zoo import WORDS, batch, build, collate, each_attentive, each_model, sentences, write_run
+from zoo import MEAN, WORDS, batch, build, collate, each_attentive, each_model, sentences, write_run
 
-from nmt.bench import Endless
 from nmt.config import SearchConfig
 from nmt.device import autocast
 from nmt.score import score_pairs
 from nmt.search.beam import beam_search
+from nmt.search.rules import AtLeast
 from nmt.translate import Translator
 
 CPU = torch.device("cpu")
@@ -102,7 +102,7 @@ def test_weights_sum_to_one_and_padding_gets_none(name, device):
 def search(model, src, device, beam):
     limits = torch.tensor([len(s) + 3 for s in src])  # on the CPU, as the translator gives them
     with torch.inference_mode():
-        return beam_search(model.predictor(collate(src).to(device)), beam=beam, limits=limits)
+        return beam_search(model.predictor(collate(src).to(device)), beam=beam, limits=limits, penalty=MEAN)
 
 
 @each_model
@@ -142,7 +142,7 @@ class DeviceTables(TablePredictor):
 
 def test_wide_beam_is_exhaustive(device):
     tables = TablePredictor.random(12, 4, 5, seed=3).tables
-    found = beam_search(DeviceTables(tables.to(device)), beam=15, limits=torch.full((12,), 4))
+    found = beam_search(DeviceTables(tables.to(device)), beam=15, limits=torch.full((12,), 4), penalty=MEAN)
     for table, hypotheses in zip(tables, found, strict=True):
         expected = exhaustive(table, 4, 1.0)
         scores = [score for _, score, _ in expected]
@@ -159,9 +159,10 @@ def test_a_search_step_synchronises_once(name, beam, device, synchronisations):
 
     def count(steps):
         with torch.inference_mode():
-            predictor = Endless(model.predictor(pairs), steps)
+            predictor = model.predictor(pairs)
             limits = torch.full((6,), steps)
-            return synchronisations(lambda: beam_search(predictor, beam=beam, limits=limits))
+            rules = [AtLeast(limits.to(device))]
+            return synchronisations(lambda: beam_search(predictor, beam=beam, limits=limits, penalty=MEAN, rules=rules))
 
     count(4)  # the first use loads kernels
     assert count(40) - count(20) <= 20

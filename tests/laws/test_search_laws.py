@@ -5,13 +5,16 @@ import torch
 from oracles import TablePredictor, exhaustive
 from zoo import TGT_SIZE, ZOO, batch, build, collate, each_model, sentences
 
+from nmt.config import AveragePenalty
 from nmt.data.batch import BOS, EOS, PAD
 from nmt.search.beam import beam_search
+from nmt.search.penalty import length_penalty as make_penalty
 
 
-def search(predictor, beam, limits, length_penalty=1.0):
+def search(predictor, beam, limits, length_penalty=1.0, **settings):
+    penalty = make_penalty(AveragePenalty(alpha=length_penalty))
     with torch.no_grad():
-        return beam_search(predictor, beam=beam, limits=torch.tensor(limits), length_penalty=length_penalty)
+        return beam_search(predictor, beam=beam, limits=torch.tensor(limits), penalty=penalty, **settings)
 
 
 def greedy(predictor, limit):

@@ -5,7 +5,7 @@ import random
 
 import pytest
 import torch
-from zoo import KNOWN, SRC_SIZE, TGT_SIZE, ZOO, collate, each_model, sentences
+from zoo import KNOWN, MEAN, SRC_SIZE, TGT_SIZE, ZOO, collate, each_model, sentences
 
 from nmt.config import SearchConfig, WordsConfig
 from nmt.data.copying import collate_examples, make_example
@@ -54,7 +54,7 @@ def test_overfits(name, task):
 def translate(model, src):
     model.eval()
     with torch.no_grad():
-        found = beam_search(model.predictor(collate(src)), beam=2, limits=torch.full((len(src),), 8))
+        found = beam_search(model.predictor(collate(src)), beam=2, limits=torch.full((len(src),), 8), penalty=MEAN)
     model.train()
     return [hypotheses[0].tokens for hypotheses in found]
 

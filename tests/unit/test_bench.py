@@ -6,11 +6,10 @@ import time
 
 import pytest
 import torch
-from oracles import TablePredictor
 from zoo import SIZES, ZOO, collate, each_model, rnn, transformer
 
 from nmt import bench
-from nmt.bench import Endless, Speed, bench_decode, bench_train, matrix_peak, parts, random_batch, timed
+from nmt.bench import Speed, bench_decode, bench_train, matrix_peak, parts, random_batch, timed
 from nmt.bench.parts import Flops, Laps, forward_flops, middle
 from nmt.config import AdditiveConfig, Config, DotConfig, ModelConfig, ScorerConfig
 from nmt.data.batch import Batch
@@ -18,7 +17,6 @@ from nmt.models.build import build_model
 from nmt.models.heads import VocabHead
 from nmt.models.rnn import RnnDecoder, RnnEncoder, RnnState
 from nmt.search import beam
-from nmt.search.beam import beam_search
 from nmt.train import step
 
 CPU = torch.device("cpu")
@@ -227,28 +225,6 @@ def test_the_middle_run_is_shown_whole() -> None:
     for run, seconds in zip(runs, ({"a": 1.0, "b": 9.0}, {"a": 2.0}, {"a": 3.0, "b": 1.0}), strict=True):
         run.seconds = seconds
     assert middle(runs) == {"a": 3.0, "b": 1.0}
-
-
-@pytest.mark.parametrize("width", [1, 4])
-@pytest.mark.parametrize("steps", [1, 3, 6])
-def test_endless_outputs_have_exactly_so_many_tokens(width: int, steps: int) -> None:
-    tables = TablePredictor.random(5, steps, 9, seed=1)
-    found = beam_search(Endless(tables, steps), beam=width, limits=torch.full((5,), steps))
-    assert {len(h.tokens) + 1 for hypotheses in found for h in hypotheses} == {steps}
-    plain = beam_search(tables, beam=width, limits=torch.full((5,), steps))
-    assert steps == 1 or any(len(h.tokens) + 1 < steps for hypotheses in plain for h in hypotheses)
-
-
-def test_endless_keeps_count_through_select() -> None:
-    tables = TablePredictor.random(2, 3, 6, seed=1)
-    endless = Endless(tables, 2)
-    state = endless.start(1, 3)
-    log_probs, state = endless.step(torch.ones(2, dtype=torch.int64), state)
-    assert (log_probs[:, 2] == -torch.inf).all()
-    chosen = endless.select(torch.tensor([1]))
-    assert chosen.sentences == 1
-    log_probs, _ = chosen.step(torch.ones(1, dtype=torch.int64), state.reorder(torch.tensor([1])))
-    assert log_probs[:, 2].isfinite().all()
 
 
 def test_random_pairs() -> None:

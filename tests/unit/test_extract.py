@@ -4,7 +4,6 @@ has the same id."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -40,7 +39,7 @@ class Planted:
 
     def __init__(self, *, stepwise: bool, heads: int = 1) -> None:
         self.training = False
-        self.decoder = SimpleNamespace(alignment=Alignment("decoder.cross", "output"))
+        self.alignment = Alignment("decoder.cross", "output")
         self.stepwise = stepwise
         self.heads = heads
         self.batches: list[tuple[int, ...]] = []
@@ -107,7 +106,7 @@ def test_heads_are_averaged(heads: tuple[int, ...], row: list[float]) -> None:
 def test_by_default_the_models_own_choice() -> None:
     model = Planted(stepwise=False)
     for read in ("output", "input"):
-        model.decoder.alignment = Alignment("decoder.cross", read)
+        model.alignment = Alignment("decoder.cross", read)
         (own,), (asked,) = (maps(model, [("a b", "b a")], **options) for options in ({}, {"reading": cross(read)}))
         np.testing.assert_array_equal(own.weights, asked.weights)
 
@@ -196,7 +195,7 @@ class Layered:
 
     def __init__(self) -> None:
         self.training = False
-        self.decoder = SimpleNamespace(alignment=Alignment("decoder.2.cross", "input"))
+        self.alignment = Alignment("decoder.2.cross", "input")
 
     def attend(self, batch: Batch, probe: Probe) -> None:
         assert batch.tgt is not None

@@ -1,0 +1,173 @@
+"""An output file that is written window by window and that an interrupted program can go on with.
+
+FILE.partial holds what is finished, FILE.partial.json how far that is and what made it; at the end the first becomes
+FILE and the second goes. Only whole windows count as finished: the next ones are then cut from the input as they would
+have been, so batches are the same, and so is every figure to its last digit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from nmt.errors import UserError
+from nmt.files import json_text, read_json, write_atomically
+from nmt.text.lines import check_output, open_output, unwritable
+
+AFRESH = "Start again with --force."
+
+
+@dataclass
+class Done:
+    """How far the work is."""
+
+    lines: int = 0  # of the input
+    bytes: int = 0  # of the output
+    sha256: str = hashlib.sha256().hexdigest()  # of those lines, each with LF
+    problems: int = 0  # lines among them that could not be translated
+    flagged: int = 0  # translations among them that look wrong
+
+
+class Output:
+    """Where text goes. Standard output, a device or a pipe is flushed after each window, and no more can be done."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.done = stream, Done()
+
+    def skip(self, lines: Iterator[bytes]) -> None:
+        """Reads past the lines that are done. UserError if they are not those that were."""
+
+    def end_window(self, lines: Sequence[bytes]) -> None:
+        """To be called when all that these lines of the input give has been written."""
+        self.stream.flush()
+        self.done.lines += len(lines)
+
+
+class PartialFile(Output):
+    """An output file that can be gone on with."""
+
+    def __init__(self, path: Path, made_by: Mapping[str, Any], *, resume: bool) -> None:
+        self.path = path.resolve()  # so that a link stays and what it points to is written
+        self.partial, self.state = partial_files(self.path)
+        self._made_by: dict[str, Any] = json.loads(json.dumps(made_by))  # as it comes back from a file
+        self._digest = hashlib.sha256()
+        going_on = resume and self.partial.exists()
+        self.done = self._read_state() if going_on else Done()
+        if not going_on:
+            self._write_state()  # first, so that text never stands beside what another run says of it
+        file = self.partial.open("r+b" if going_on else "w+b")
+        size = file.seek(0, os.SEEK_END)
+        file.truncate(file.seek(self.done.bytes))
+        self.stream = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
+        if size < self.done.bytes:
+            self.stream.close()
+            raise UserError(f"{self.partial} is shorter than {self.state.name} says", AFRESH)
+
+    def skip(self, lines: Iterator[bytes]) -> None:
+        count = 0
+        while count < self.done.lines and (line := next(lines, None)) is not None:
+            self._digest.update(line + b"\n")
+            count += 1
+        if count < self.done.lines or self._digest.hexdigest() != self.done.sha256:
+            raise UserError(
+                f"{self.partial} has translations of {self.done.lines:,} lines, and the input begins with others",
+                AFRESH,
+            )
+
+    def end_window(self, lines: Sequence[bytes]) -> None:
+        super().end_window(lines)
+        self._digest.update(b"".join(line + b"\n" for line in lines))
+        self.done.sha256 = self._digest.hexdigest()
+        self.done.bytes = self.stream.buffer.tell()
+        os.fsync(self.stream.fileno())  # the text is on the disk before the state that speaks of it
+        self._write_state()
+
+    def finish(self) -> None:
+        self.stream.close()
+        self.partial.replace(self.path)
+        self.state.unlink()
+
+    def break_off(self) -> None:
+        """Keeps what can be gone on with, if there is any."""
+        with contextlib.suppress(OSError):  # as of a full disk, and then an error is on its way already
+            self.stream.close()
+        if self.done.lines == 0:
+            self.partial.unlink()
+            self.state.unlink()
+
+    def _read_state(self) -> Done:
+        try:
+            state = read_json(self.state)
+            then, now = _flat(state.pop("made_by")), _flat(self._made_by)
+            done = Done(**state)
+        except UserError as error:
+            raise UserError(f"{error.message}: it would say what made {self.partial.name}", AFRESH) from error
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{self.state} is damaged: {error}", AFRESH) from error
+        changes = [
+            f"{key} was {then.get(key, 'absent')}, now {now.get(key, 'absent')}"
+            for key in {**then, **now}
+            if then.get(key) != now.get(key)
+        ]
+        if changes:
+            raise UserError(
+                f"{self.partial} was made in another way: {'; '.join(changes)}",
+                "Repeat the command as it was, or start again with --force.",
+            )
+        return done
+
+    def _write_state(self) -> None:
+        write_atomically(self.state, json_text({"made_by": self._made_by, **asdict(self.done)}))
+
+
+def partial_files(path: Path) -> tuple[Path, Path]:
+    """The files beside an output file until it is finished: its text, and what is known about that."""
+    return path.with_name(f"{path.name}.partial"), path.with_name(f"{path.name}.partial.json")
+
+
+def _flat(value: Any, name: str = "") -> dict[str, str]:
+    """The leaves of nested objects as JSON, with keys like `search.beam`."""
+    if not isinstance(value, dict):
+        return {name: json.dumps(value, ensure_ascii=False)}
+    parts = (_flat(part, f"{name}.{key}" if name else key) for key, part in value.items())
+    return {key: leaf for part in parts for key, leaf in part.items()}
+
+
+@contextlib.contextmanager
+def open_resumable(path: Path | None, made_by: Mapping[str, Any], *, resume: bool, overwrite: bool) -> Iterator[Output]:
+    """An output as `open_output` gives it, except that of a file that breaks off the finished windows are kept.
+
+    made_by: all that decides what is written, for JSON; going on with what something else made is refused.
+    resume: go on where the file breaks off, if there is one; else it is an error, unless `overwrite` gives it up.
+    Raises UserError, before anything is written, also where `open_output` does.
+    """
+    if path is None or (path.exists() and not path.is_file()):
+        if resume:
+            name = "standard output" if path is None else str(path)
+            raise UserError(f"--continue needs an output file, not {name}", "Name it with -o.")
+        with open_output(path, overwrite=overwrite) as stream:
+            yield Output(stream)
+        return
+    check_output(path, overwrite=overwrite)
+    partial, _ = partial_files(path.resolve())
+    if partial.exists() and not resume and not overwrite:
+        raise UserError(
+            f"{partial}: a translation that was interrupted", "Go on with it: --continue. Start again: --force."
+        )
+    try:
+        output = PartialFile(path, made_by, resume=resume)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    try:
+        yield output
+    except BaseException:
+        output.break_off()
+        raise
+    output.finish()
