@@ -9,7 +9,8 @@ equally weighted candidates only where a text is nothing like itself, as the emp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -69,9 +70,7 @@ def chrf(texts: Sequence[str]) -> np.ndarray:
 def bleu(texts: Sequence[str]) -> np.ndarray:
     """Sentence BLEU (Papineni et al. 2002), [U,U] with references along the columns, equal to sacrebleu's: 13a, orders
     up to the length of the text, and the n-th order without a match is taken for half of one, a quarter, and so on."""
-    from sacrebleu.metrics.bleu import BLEU
-
-    tokenize = BLEU().tokenizer
+    tokenize = _tokenizer()
     vocabulary: dict[str, int] = {}
     words = [
         np.array([vocabulary.setdefault(word, len(vocabulary)) for word in tokenize(text.rstrip()).split()], np.int64)
@@ -87,6 +86,14 @@ def bleu(texts: Sequence[str]) -> np.ndarray:
     orders = np.maximum((totals > 0).sum(axis=0), 1)
     brevity = np.minimum(0.0, 1 - lengths[None, :] / np.maximum(lengths, 1)[:, None])
     return np.where(common[0] > 0, 100 * np.exp(logs / orders[:, None] + brevity), 0.0)
+
+
+@cache
+def _tokenizer() -> Callable[[str], str]:
+    """13a of sacrebleu, which is slow to import; always the same one, for it remembers by itself what it did."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    return BLEU().tokenizer
 
 
 def matches(sequences: Sequence[np.ndarray], order: int) -> tuple[np.ndarray, np.ndarray]:

@@ -34,7 +34,7 @@ def source_reading(translator: Translator, align: AlignConfig) -> Reading | None
 
     Raises UserError if the settings name one that the model does not have.
     """
-    if translator.model.decoder.alignment is None and align.attention is None:
+    if translator.model.alignment is None and align.attention is None:
         return None
     reading = choose_reading(translator.model, align, device=translator.device)
     return reading if reading.within is None else None

@@ -29,7 +29,7 @@ from nmt.files import json_text, read_json, write_atomically, written_aside
 from nmt.models.build import build_model
 from nmt.models.seq2seq import Seq2Seq
 from nmt.settings import dump_config, load_config
-from nmt.text.tokenizer import Tokenizer, load_tokenizers
+from nmt.text.tokenizer import JOINT, SentencePieceTokenizer, Tokenizer, load_tokenizers
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
@@ -163,6 +163,41 @@ def load_model(run: RunDir, checkpoint: str = "best") -> Seq2Seq:
     model = build_model(run.config.model, len(src), len(tgt))
     load_weights(folder / MODEL, model)
     return model.eval()
+
+
+def check_shared(first: RunDir, *others: RunDir) -> None:
+    """Raises UserError, naming what differs, unless all runs have the same tokenizers, ids and all."""
+    for other in others:
+        difference = _difference(first, other)
+        if difference is not None:
+            raise UserError(
+                f"{first.path} and {other.path} do not share their vocabularies: {difference}",
+                "train the runs of an ensemble on one corpus made by `nmt prepare`",
+            )
+
+
+def _difference(first: RunDir, other: RunDir) -> str | None:
+    """What first differs between the tokenizers of two runs."""
+    ours, theirs = first.tokenizers(), other.tokenizers()
+    joint, separate = "one for both languages", "one for each language"
+    kinds = [joint if src is tgt else separate for src, tgt in (ours, theirs)]
+    if kinds[0] != kinds[1]:
+        return f"the tokenizer is {kinds[0]} in the first, {kinds[1]} in the other"
+    for side, name, one, two in zip(("src", "tgt"), ("source", "target"), ours, theirs, strict=True):
+        for setting in ("kind", "lowercase", "normalization"):
+            a, b = (getattr(tokenizer.settings, setting, None) for tokenizer in (one, two))
+            if a != b:
+                return f"the {name} tokenizer has {setting}: {a} in the first, {b} in the other"
+        if len(one) != len(two):
+            return f"there are {len(one):,} {name} tokens in the first, {len(two):,} in the other"
+        for n, (a, b) in enumerate(zip(one.pieces(range(len(one))), two.pieces(range(len(two))), strict=True)):
+            if a != b:
+                return f"{name} token {n} is {a} in the first, {b} in the other"
+        if isinstance(one, SentencePieceTokenizer):
+            file = f"tokenizer/{JOINT if kinds[0] == joint else side}.model"
+            if (first.path / file).read_bytes() != (other.path / file).read_bytes():
+                return f"{file} has the same pieces, but is another model"
+    return None
 
 
 def distinct_tensors(model: nn.Module) -> dict[str, Tensor]:

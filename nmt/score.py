@@ -3,65 +3,89 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from nmt.align.extract import default_reading, forced_weights
 from nmt.data.copying import Example, collate_examples, make_example
 from nmt.data.plan import plan_evaluation
-from nmt.errors import UserError
-from nmt.translate import WINDOW, Translator
+from nmt.search.penalty import length_penalty
+from nmt.translate import WINDOW, Translator, coverage
 
 
 class PairScore(NamedTuple):
-    """Natural-log probabilities of one target given its source."""
+    """What a model says of one target given its source. A pair that cannot be scored gives NaN and says why."""
 
-    log_prob: float  # of the whole target, EOS included
+    log_prob: float  # natural log, of the whole target, EOS included
+    score: float  # what search would rank it by, penalties included
     token_log_probs: list[float]  # of each token, then of EOS
     tokens: list[str]  # as the model is scored for them: <unk> is what it can neither generate nor copy
+    problem: str | None = None
 
 
-def score_pairs(
-    translator: Translator, pairs: Iterable[tuple[str, str]], *, name: str = "the source"
-) -> Iterator[PairScore]:
+def score_pairs(translator: Translator, pairs: Iterable[tuple[str, str]]) -> Iterator[PairScore]:
     """log p(tgt | src) of each pair, in order; the same figures that search reports for its own output.
 
-    Raises UserError for a pair with an empty source, of which a model has nothing to say; `name` is where the sources
-    are from.
+    Works through a window of pairs at a time. A target may be empty, a source not, of which a model has nothing to
+    say; neither may be longer than `search.max_source`.
     """
-    iterator, done = iter(pairs), 0
+    iterator = iter(pairs)
     while window := list(itertools.islice(iterator, WINDOW)):
-        yield from _score_window(translator, window, done, name)
-        done += len(window)
+        yield from _score_window(translator, window)
 
 
-def _score_window(translator: Translator, pairs: Sequence[tuple[str, str]], done: int, name: str) -> list[PairScore]:
+def _score_window(translator: Translator, pairs: Sequence[tuple[str, str]]) -> list[PairScore]:
     src, tgt = translator.tokenizers
     encoded = [(src.encode(a), tgt.encode(b)) for a, b in pairs]
-    for n, (a, _) in enumerate(encoded, start=done + 1):
-        if not a:
-            raise UserError(f"{name}, line {n}: empty, so there is nothing to score its translation by")
-    examples = [
-        make_example(translator.copier, (a, a_ids), (b, b_ids))
-        for (a, b), (a_ids, b_ids) in zip(pairs, encoded, strict=True)
-    ]
-    lengths = (np.array([len(pair[side]) for pair in encoded], dtype=np.int64) for side in (0, 1))
-    scores: dict[int, PairScore] = {}
+    results: dict[int, PairScore] = {}
+    examples: dict[int, Example] = {}
+    for n, ((a, b), (a_ids, b_ids)) in enumerate(zip(pairs, encoded, strict=True)):
+        problem = _problem(a, len(a_ids), len(b_ids), translator.search.max_source)
+        if problem is None:
+            examples[n] = make_example(translator.copier, (a, a_ids), (b, b_ids))
+        else:
+            results[n] = PairScore(math.nan, math.nan, [], [], problem)
+    numbers = list(examples)
+    lengths = (np.array([len(encoded[n][side]) for n in numbers], dtype=np.int64) for side in (0, 1))
     for rows in plan_evaluation(*lengths, max_tokens=translator.search.max_tokens):
-        scores.update(_score_batch(translator, examples, rows.tolist()))
-    return [scores[n] for n in range(len(pairs))]
+        batch = [numbers[row] for row in rows]
+        results.update(zip(batch, _score_batch(translator, [examples[n] for n in batch]), strict=True))
+    return [results[n] for n in range(len(pairs))]
 
 
-def _score_batch(translator: Translator, examples: Sequence[Example], rows: Sequence[int]) -> dict[int, PairScore]:
-    batch = collate_examples([examples[n] for n in rows]).to(translator.device)
+def _problem(source: str, src_tokens: int, tgt_tokens: int, limit: int) -> str | None:
+    """Why a pair is not scored; the same limits as those of translating."""
+    if not src_tokens or not source.strip():
+        return "the source is empty, so there is nothing to score its translation by"
+    for side, tokens in (("source", src_tokens), ("target", tgt_tokens)):
+        if tokens > limit:
+            return f"the {side} has {tokens:,} tokens, more than search.max_source: {limit:,}"
+    return None
+
+
+def _score_batch(translator: Translator, examples: Sequence[Example]) -> list[PairScore]:
     with torch.inference_mode():
-        nll = translator.model(batch).nll.cpu()  # [B,T]
-    scores = {}
-    for row, n in enumerate(rows):
-        tokens = (-nll[row, : len(examples[n].tgt or ()) + 1]).tolist()
-        _, tgt, copies = examples[n]
+        nll = translator.model(collate_examples(examples).to(translator.device)).nll.cpu()  # [B,T]
+    penalty = length_penalty(translator.search.length_penalty)
+    scores = []
+    for row, covered, (_, tgt, copies) in zip(nll, _coverages(translator, examples), examples, strict=True):
+        tokens = (-row[: len(tgt or ()) + 1]).tolist()
+        log_prob = sum(tokens)
+        score = float(penalty(torch.tensor(log_prob, dtype=torch.float64), len(tokens))) + covered
         pieces = translator.tokenizers[1].pieces(list(tgt or ()), () if copies is None else copies.extras)
-        scores[n] = PairScore(sum(tokens), tokens, pieces)
+        scores.append(PairScore(log_prob, score, tokens, pieces))
     return scores
+
+
+def _coverages(translator: Translator, examples: Sequence[Example]) -> list[float]:
+    """What `search.coverage_penalty` adds to each score."""
+    search, model = translator.search, translator.model
+    if not search.coverage_penalty:
+        return [0.0] * len(examples)
+    pairs = [(example.src, example.tgt if example.tgt is not None else ()) for example in examples]
+    found = forced_weights(model, pairs, default_reading(model), device=translator.device, max_tokens=search.max_tokens)
+    return [search.coverage_penalty * coverage(weights[:-1, :-1]) for weights in found]

@@ -19,18 +19,23 @@ from torch import Tensor
 from nmt.align.extract import default_reading, forced_weights
 from nmt.align.maps import Weights
 from nmt.config import SearchConfig
-from nmt.consensus import expected_utility
+from nmt.consensus import consensus
+from nmt.data.batch import Ids
 from nmt.data.copying import Example, collate_examples, make_copier, make_example
 from nmt.data.plan import plan_evaluation
 from nmt.device import resolve_device, resolve_precision
+from nmt.errors import UserError
+from nmt.models.ensemble import Ensemble
 from nmt.models.seq2seq import Seq2Seq
-from nmt.rundir import RunDir, load_model
+from nmt.rundir import RunDir, check_shared, load_model
 from nmt.search.beam import beam_search
 from nmt.search.hypothesis import Hypothesis
 from nmt.search.penalty import length_penalty
 from nmt.search.rules import AtLeast, Never, NoRepeat, NoUnknown, Prefixed, Rule
 from nmt.search.sampling import sample
+from nmt.shortlist import Shortlist, read_shortlist
 from nmt.text.tokenizer import Tokenizer
+from nmt.text.windows import PATIENCE, windows
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -64,7 +69,7 @@ class _Task(NamedTuple):
     number: int  # from 0, of all lines of the stream
     text: str
     example: Example
-    prefix: Sequence[int]  # tokens that its output begins with
+    prefix: Ids  # tokens that its output begins with
 
 
 class Translator:
@@ -75,50 +80,86 @@ class Translator:
 
     def __init__(
         self,
-        model: Seq2Seq,
+        model: Seq2Seq | Ensemble,
         tokenizers: tuple[Tokenizer, Tokenizer],
         search: SearchConfig,
         *,
         device: torch.device,
+        shortlist: Shortlist | None = None,
     ) -> None:
-        """The model is copied, so the one given may go on training."""
+        """The model is copied, so the one given may go on training. `shortlist`: what may be written for a sentence;
+        probability, and so all scores, are then shared among this alone. Raises UserError for what cannot be done."""
+        if search.coverage_penalty and model.alignment is None:
+            raise UserError("search.coverage_penalty needs attention, and nothing in this model looks at the source")
         dtype = DTYPES[resolve_precision(search.precision, device)]
         self.model = copy.deepcopy(model).to(device=device, dtype=dtype).eval()
         self.tokenizers = tokenizers
-        self.copier = make_copier(*tokenizers) if model.head.copies else None
+        self.copier = make_copier(*tokenizers) if model.copies else None
         self.search = search
         self.device = device
+        self.shortlist = shortlist
 
     @classmethod
     def load(
-        cls, run: Path | str, *, checkpoint: str = "best", device: str = "auto", search: SearchConfig | None = None
+        cls,
+        run: Path | str,
+        *,
+        others: Sequence[Path | str] = (),
+        checkpoint: str = "best",
+        device: str = "auto",
+        search: SearchConfig | None = None,
+        shortlist: Path | None = None,
     ) -> Translator:
-        """From a run directory; `search` replaces the run's own settings.
+        """From a run directory; `search` replaces the run's own settings. With `others`, runs that have the same
+        tokenizers, the mean of all their probabilities. `shortlist` is a file made by `nmt shortlist`.
 
-        Raises UserError when the run or the checkpoint is missing or damaged.
+        Raises UserError when a run, its checkpoint or the shortlist is missing or damaged, or `others` have other
+        tokenizers.
         """
-        folder = RunDir(Path(run))
-        model = load_model(folder, checkpoint)
-        return cls(model, folder.tokenizers(), search or folder.config.search, device=resolve_device(device))
+        folder, *more = (RunDir(Path(path)) for path in (run, *others))
+        check_shared(folder, *more)
+        models = [load_model(each, checkpoint) for each in (folder, *more)]
+        tokenizers = folder.tokenizers()
+        model = Ensemble(models, len(tokenizers[1])) if more else models[0]
+        return cls(
+            model,
+            tokenizers,
+            search or folder.config.search,
+            device=resolve_device(device),
+            shortlist=None if shortlist is None else read_shortlist(shortlist, tokenizers),
+        )
 
     def translate(
         self,
-        lines: Iterable[str | bytes],
+        lines: Sequence[str | bytes],
         *,
         beam: int | None = None,
         nbest: int = 1,
-        prefixes: Iterable[str] | None = None,
+        prefixes: Sequence[str] | None = None,
         first: int = 0,
-    ) -> Iterator[Translation]:
-        """One translation per line, in order. Bytes are decoded as UTF-8. Works through a window of lines at a time.
+    ) -> list[Translation]:
+        """One translation per line, in order, with the `nbest` best outputs. Bytes are decoded as UTF-8.
 
-        `prefixes`: what the translation of each line begins with, perhaps nothing. `first`: the number of the first
-        line, which decides, with the seed, what is drawn for it."""
+        `beam` replaces that of the settings. `prefixes`: what the translation of each line begins with, perhaps "".
+        `first`: the number of the first line, which decides, with the seed, what is drawn for it, if samples are.
+        Raises ValueError for prefixes of another number than lines."""
         search = self.search if beam is None else self.search.model_copy(update={"beam": beam})
-        settings = itertools.repeat("") if prefixes is None else prefixes
-        pairs = zip(itertools.count(first), lines, settings, strict=False)
-        while window := list(itertools.islice(pairs, WINDOW)):
-            yield from self._translate_window(window, search, nbest)
+        numbered = list(zip(itertools.count(first), lines, prefixes or itertools.repeat(""), strict=False))
+        if prefixes is not None and len(prefixes) != len(lines):
+            raise ValueError(f"{len(prefixes)} prefixes for {len(lines)} lines")
+        return [
+            translation
+            for start in range(0, len(numbered), WINDOW)
+            for translation in self._translate_window(numbered[start : start + WINDOW], search, nbest)
+        ]
+
+    def stream(self, lines: Iterable[str | bytes], *, nbest: int = 1) -> Iterator[Translation]:
+        """The same of lines without end, a window of them at a time; a slow source, such as a pipe, is waited for no
+        longer than for one line."""
+        done = 0
+        for window in windows(lines, WINDOW, PATIENCE):
+            yield from self.translate(window, nbest=nbest, first=done)
+            done += len(window)
 
     def _translate_window(
         self, lines: Sequence[tuple[int, str | bytes, str]], search: SearchConfig, nbest: int
@@ -147,7 +188,8 @@ class Translator:
             return Translation([], f"{len(ids):,} tokens, more than search.max_source: {search.max_source:,}")
         if not len(ids) or not text.strip():
             return Translation([], None)
-        example, begins = make_example(self.copier, (text, ids)), tgt.encode(prefix)
+        example = make_example(self.copier, (text, ids))
+        begins: Ids = tgt.encode(prefix)
         if self.copier is not None and example.copies is not None:
             begins = self.copier.labels(prefix, begins, example.copies)
         return _Task(number, text, example, begins)
@@ -163,33 +205,32 @@ class Translator:
             extras = () if copies is None else copies.extras
             candidates = [Candidate(self.tokenizers[1].decode(h.tokens, extras), h, extras) for h in hypotheses]
             if search.mbr is not None:
-                risk = expected_utility([candidate.text for candidate in candidates], utility=search.mbr.utility)
-                order = sorted(range(len(candidates)), key=lambda n: -risk[n])  # stable: ties in the order of search
+                # Samples come as often as they are probable; what a beam holds is weighed by its probability.
+                weights = None if search.sampling is not None else relative([h.log_prob for h in hypotheses])
+                order = consensus([c.text for c in candidates], utility=search.mbr.utility, weights=weights)
                 candidates = [candidates[n] for n in order]
             yield candidates
 
     def _search(self, tasks: Sequence[_Task], search: SearchConfig) -> list[list[Hypothesis]]:
         """Beam search, or samples, over one batch of encoded sources."""
-        batch = collate_examples([task.example for task in tasks]).to(self.device)
-        predictor, limits = self.model.predictor(batch), self._limits(tasks, search)
+        examples = [task.example for task in tasks]
+        batch = collate_examples(examples).to(self.device)
+        words = None if self.shortlist is None else self.shortlist.tokens(examples).to(self.device)
+        predictor, limits = self.model.predictor(batch, words), self._limits(tasks, search)
         rules, penalty = self._rules(tasks, search, limits), length_penalty(search.length_penalty)
         if search.sampling is None:
             return beam_search(
                 predictor, beam=search.beam, limits=limits, penalty=penalty, stop=search.stop, rules=rules
             )
-        keys = [task.number for task in tasks]
-        count, temperature, top_k, top_p, seed = (
-            getattr(search.sampling, name) for name in ("count", "temperature", "top_k", "top_p", "seed")
-        )
         return sample(
             predictor,
-            count=count,
+            count=search.sampling.count,
             limits=limits,
-            keys=keys,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
+            keys=[task.number for task in tasks],
+            temperature=search.sampling.temperature,
+            top_k=search.sampling.top_k,
+            top_p=search.sampling.top_p,
+            seed=search.sampling.seed,
             penalty=penalty,
             rules=rules,
         )
@@ -231,6 +272,10 @@ class Translator:
             scored = [h._replace(score=h.score + weight * coverage(next(weights)[:-1, :-1])) for h in n_best]
             ranked.append(sorted(scored, key=lambda h: -h.score))
         return ranked
+
+
+def relative(log_probs: Sequence[float]) -> list[float]:
+    return [math.exp(p - max(log_probs)) for p in log_probs]
 
 
 def coverage(weights: Weights) -> float:

@@ -17,6 +17,7 @@ from nmt.config import AlignConfig
 from nmt.data.batch import UNK, Batch, Ids, collate
 from nmt.data.plan import plan_evaluation
 from nmt.errors import UserError
+from nmt.models.ensemble import CROSS
 from nmt.models.interface import Alignment, Probe
 from nmt.models.reading import COPY as COPY
 from nmt.models.reading import Read as Read
@@ -65,10 +66,13 @@ def choose_reading(
     """What `attention`, `heads` and `read` say, else the settings, else the model's own choice.
 
     Heads and step in the settings were chosen for the attention there: when `attention` names another one, they are
-    not taken over. Self-attention is read at the input: then row and column of a word stand for the same thing.
+    not taken over. Of an ensemble no setting counts: each member has been asked by its own. Self-attention is read at
+    the input: then row and column of a word stand for the same thing.
     Raises UserError that lists what there is, if the model has no such attention or head.
     """
     alignment = model.alignment or NOWHERE
+    if alignment == CROSS:
+        settings = AlignConfig()
     chosen = settings.attention or alignment.name
     if attention is not None and attention != chosen:
         settings, chosen = AlignConfig(), attention

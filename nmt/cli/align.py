@@ -183,7 +183,7 @@ def text_pairs(translator: Translator, src: Path, tgt: Path | None) -> Iterator[
 def translated(translator: Translator, lines: Iterable[bytes], name: str) -> Iterator[tuple[str, str]]:
     """Each line with its translation; two empty strings, and a message, where a line cannot be translated."""
     lines, again = itertools.tee(lines)
-    for number, (line, result) in enumerate(zip(again, translator.translate(lines), strict=True), start=1):
+    for number, (line, result) in enumerate(zip(again, translator.stream(lines), strict=True), start=1):
         if result.problem is not None:
             print(f"{name}, line {number}: left empty: {result.problem}", file=sys.stderr)
         yield ("", "") if result.problem is not None else (line.decode("utf-8"), result.text)

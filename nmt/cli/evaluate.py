@@ -209,7 +209,7 @@ def _translations(
     from nmt.cli.translate import load
 
     translator = load(run, checkpoint, device, beam=beam, overrides=overrides)
-    results = list(translator.translate(texts))
+    results = translator.translate(texts)
     for number, result in enumerate(results, start=1):
         if result.problem is not None:
             print(f"{file}, line {number}: left empty: {result.problem}", file=sys.stderr)

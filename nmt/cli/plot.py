@@ -111,7 +111,7 @@ def _copied(
     from nmt.align.unknown import COPY
     from nmt.cli.align import maps_of
 
-    if not translator.model.head.copies or reading.within is not None:
+    if not translator.model.copies or reading.within is not None:
         return [None] * len(pairs)
     maps = maps_of(translator, pairs, level, COPY, keep_eos=True)
     return (m.weights.sum(axis=1)[:-1].tolist() for m in maps)  # not that of EOS
@@ -179,7 +179,7 @@ def _choose(sentences: list[_Sentence], wanted: list[tuple[int, int]] | None, sr
 def _with_translations(translator: Translator, sentences: list[_Sentence], src: Path | None) -> list[tuple[str, str]]:
     """Source and target text; a line that cannot be translated is empty, and a message says why."""
     pairs = []
-    results = translator.translate(s.src for s in sentences if s.tgt is None)
+    results = iter(translator.translate([s.src for s in sentences if s.tgt is None]))
     for sentence in sentences:
         if sentence.tgt is not None:
             pairs.append((sentence.src.decode("utf-8"), sentence.tgt))

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from nmt.errors import UserError
+
+if TYPE_CHECKING:
+    from nmt.score import PairScore
+    from nmt.translate import Translator
+
+COUNTED = ("coverage_penalty", "length_penalty", "max_source", "max_tokens", "precision")
+"""Settings of search that mean something where nothing is searched for."""
 
 
 def score(
@@ -15,35 +26,79 @@ def score(
     tgt: Annotated[Path, typer.Argument(help="Their translations, line by line.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write here, not to standard output.")] = None,
     details: Annotated[bool, typer.Option("--details", help="Write a JSON object per line, with each token.")] = False,
+    ensemble: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="RUN2", help="Average probabilities with those of this run; may be repeated."),
+    ] = None,
     checkpoint: Annotated[str, typer.Option(help="best, last, a step, or a name that `nmt info` lists.")] = "best",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="search.KEY=VALUE", help="Change a setting of the search.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 if any pair could not be scored.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output file.")] = False,
 ) -> None:
     """Say how probable the model finds translations that are there already.
 
     Writes a number per line, the natural-log probability of the translation, end of sentence included: the same
-    figure as `log_prob` of `nmt translate --details` for the model's own output.
+    figure as `log_prob` of `nmt translate --details` for the model's own output, as `score` there is `score` here.
+
+    A pair with an empty source, or a line that is not UTF-8 or longer than search.max_source, becomes an empty line
+    and a message with its number; all others are scored.
 
     \b
-    Example:
+    Examples:
       nmt score runs/first test.en test.de -o test.scores
+      nmt score runs/first test.en test.de --ensemble runs/second --details
     """
-    from nmt.cli.translate import load
     from nmt.score import score_pairs
-    from nmt.text.lines import Pair, open_output, read_parallel
+    from nmt.text.lines import BadPair, Pair, open_output, read_parallel
 
-    pairs = [pair for pair in read_parallel(src, tgt) if isinstance(pair, Pair)]
-    translator = load(run, checkpoint, device, beam=None, overrides=[])
+    translator = _load(run, ensemble or [], checkpoint, device, overrides or [])
+    problems = 0
     with open_output(output, overwrite=force) as stream:
-        results = score_pairs(translator, ((p.src, p.tgt) for p in pairs), name=str(src))
-        for pair, scores in zip(pairs, results, strict=True):
-            if not details:
-                stream.write(f"{scores.log_prob:.6f}\n")
-                continue
-            record = {
-                "line": pair.number,
-                "log_prob": round(scores.log_prob, 6),
-                "tokens": scores.tokens,
-                "token_log_probs": [round(p, 6) for p in scores.token_log_probs],
-            }
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+        pairs, again = itertools.tee(read_parallel(src, tgt, drop_bad=True))
+        texts = ((pair.src, pair.tgt) if isinstance(pair, Pair) else ("", "") for pair in again)
+        for pair, result in zip(pairs, score_pairs(translator, texts), strict=True):
+            if isinstance(pair, BadPair):
+                result = result._replace(problem=pair.reason)
+            if result.problem is not None:
+                problems += 1
+                place = f"{src}, line {pair.number}: left empty: " if isinstance(pair, Pair) else "left empty: "
+                print(place + result.problem, file=sys.stderr)
+            stream.write(_record(result, pair.number) if details else _text(result))
+    if problems and strict:
+        raise UserError(f"{problems} of the pairs could not be scored (see above)")
+
+
+def _load(run: Path, ensemble: list[Path], checkpoint: str, device: str, overrides: list[str]) -> Translator:
+    from nmt.rundir import RunDir
+    from nmt.settings import load_config
+    from nmt.translate import Translator
+
+    for override in overrides:
+        section, _, name = override.partition("=")[0].partition(".")
+        if section != "search" or name.partition(".")[0] not in COUNTED:
+            raise UserError(
+                f"--set {override}: this changes nothing, as nothing is searched for here",
+                f"What counts is search.{', search.'.join(COUNTED)}.",
+            )
+    search = load_config(RunDir(run).path / "config.yaml", overrides).search
+    return Translator.load(run, others=ensemble, checkpoint=checkpoint, device=device, search=search)
+
+
+def _text(result: PairScore) -> str:
+    return f"{result.log_prob:.6f}\n" if result.problem is None else "\n"
+
+
+def _record(result: PairScore, number: int) -> str:
+    scored = result.problem is None
+    record = {
+        "line": number,
+        "problem": result.problem,
+        "score": round(result.score, 6) if scored else None,
+        "log_prob": round(result.log_prob, 6) if scored else None,
+        "tokens": result.tokens,
+        "token_log_probs": [round(p, 6) for p in result.token_log_probs],
+    }
+    return json.dumps(record, ensure_ascii=False) + "\n"

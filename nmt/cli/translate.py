@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from nmt.errors import UserError
 
 if TYPE_CHECKING:
-    from nmt.align.maps import Weights
+    from nmt.details import Details, Wanted
+    from nmt.text.lines import Inputs
+    from nmt.text.partial import Output
     from nmt.translate import Translation, Translator
 
-    Improve = Callable[[Iterator[Translation]], Iterator[Translation]]
+    Improve = Callable[[Iterable[Translation]], Iterable[Translation]]
 
 
 def translate(
@@ -28,7 +32,11 @@ def translate(
     beam: Annotated[int | None, typer.Option(min=1, help="Hypotheses kept; 1 = greedy. [default: the run's]")] = None,
     nbest: Annotated[int, typer.Option(min=1, help="Write so many translations per line: `N ||| text ||| score`.")] = 1,
     details: Annotated[
-        bool, typer.Option("--details", help="Write a JSON object per line: tokens, scores, what was copied.")
+        bool,
+        typer.Option("--details", help="Write a JSON object per line: tokens, scores, alignment, copies."),
+    ] = False,
+    flag: Annotated[
+        bool, typer.Option("--flag", help="Name lines that look wrong: loops, copied source, low confidence and more.")
     ] = False,
     replace_unk: Annotated[
         bool, typer.Option("--replace-unk", help="Replace <unk> by the source word that it attends to most.")
@@ -43,56 +51,69 @@ def translate(
         list[str] | None, typer.Option("--set", metavar="search.KEY=VALUE", help="Change a setting of the search.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 if any line could not be translated.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--continue", help="Go on with the output file where this command was interrupted.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output file.")] = False,
 ) -> None:
     """Translate files, or what is typed. One line in, one line out, in order.
 
     An empty line stays empty. A line that is not UTF-8 or far too long becomes an empty line and a message with its
-    number; all others are translated.
+    number; all others are translated. An output file is called OUTPUT.partial until all is done; should it be
+    interrupted, the same command with --continue goes on with it.
 
     \b
     Examples:
       nmt translate runs/first input.en -o output.de
+      nmt translate runs/first input.en -o output.de --continue
       nmt translate runs/first input.en --reference input.de --beam 10
+      nmt translate runs/first input.en --details --flag -o output.jsonl
       echo "a man rides a horse" | nmt translate runs/first
     """
-    from nmt.text.lines import open_output
+    from nmt.text.lines import Inputs
+    from nmt.text.partial import open_resumable
 
-    inputs = inputs or []
+    lines = Inputs(inputs or [])
     if dictionary is not None and not replace_unk:
         raise UserError("--dictionary says what replaces <unk>: add --replace-unk")
-    for path in [*inputs, *([reference] if reference else []), *([dictionary] if dictionary else [])]:
+    for path in [*lines.paths, *([reference] if reference else []), *([dictionary] if dictionary else [])]:
         if not path.is_file() and not path.is_fifo():
             raise UserError(f"{path}: there is no such file")
+    if resume and not lines.are_files:
+        raise UserError("--continue needs input files: standard input or a pipe cannot be read from the start again")
+    if resume and reference is not None:
+        raise UserError(
+            "--continue sees only the lines that are left, too few for --reference",
+            "Leave it out, and compare when all is done: nmt evaluate --hyp OUTPUT --ref REFERENCE.",
+        )
     translator = load(run, checkpoint, device, beam=beam, overrides=overrides or [])
-    if nbest > translator.search.beam:
-        raise UserError(f"--nbest {nbest} needs as many hypotheses", f"Raise the beam: --beam {nbest}.")
-    improve = _replacing(translator, run, dictionary) if replace_unk else iter
-    if not inputs and sys.stdin.isatty() and output is None:
-        return _converse(translator, improve)
-    references = _references(inputs, reference)
+    if nbest > translator.search.outputs:
+        more = f"Raise the beam: --beam {nbest}"
+        if translator.search.sampling is not None:
+            more = f"Draw more: --set search.sampling.count={nbest}"
+        raise UserError(f"--nbest {nbest} needs as many hypotheses", f"{more}.")
+    improve = _replacing(translator, run, dictionary) if replace_unk else list
+    job = _Job(translator, improve, _wanted(translator, run, details, flag), nbest, details)
+    if not lines.paths and sys.stdin.isatty() and output is None:
+        return _converse(job)
+    references = _references(lines, reference)
+    options = {"nbest": nbest, "details": details, "flag": flag, "replace_unk": replace_unk}
+    made_by = {} if output is None else _made_by(job, run, checkpoint, dictionary, lines, options)
 
-    problems, texts = 0, []
-    with open_output(output, overwrite=force) as stream:
-        lines = _Lines(inputs)
-        results = improve(translator.translate(_progress(lines, inputs), nbest=nbest))
-        for number, (result, copied) in enumerate(_explained(results, translator if details else None), start=1):
-            if result.problem is not None:
-                problems += 1
-                print(f"{lines.name(number)}: left empty: {result.problem}", file=sys.stderr)
-            if details:
-                stream.write(_record(result, number, translator, copied))
-            else:
-                stream.write(_text(result, number, nbest))
+    texts = []
+    with open_resumable(output, made_by, resume=resume, overwrite=force) as out, _telling_what_is_kept(out):
+        for text in _translated(job, lines, out):
             if references is not None:
-                texts.append(result.text)
+                texts.append(text)
     if references is not None:
         from nmt.evaluate import evaluate
 
         for score in evaluate(texts, [references], metrics=("bleu", "chrf")):
             print(f"{score.name} {score.value:.2f}  {score.signature}", file=sys.stderr)
-    if problems and strict:
-        raise UserError(f"{problems} of the lines could not be translated (see above)")
+    if flag and not details:
+        print(f"{out.done.flagged:,} of {out.done.lines:,} lines flagged", file=sys.stderr)
+    if out.done.problems and strict:
+        raise UserError(f"{out.done.problems} of the lines could not be translated (see above)")
     return None
 
 
@@ -111,44 +132,117 @@ def load(run: Path, checkpoint: str, device: str, *, beam: int | None, overrides
     return Translator.load(run, checkpoint=checkpoint, device=device, search=search)
 
 
-class _Lines:
-    """The lines of several inputs as one stream that remembers where each came from."""
+class _Job(NamedTuple):
+    """How lines are translated, and what is written about each."""
 
-    def __init__(self, inputs: list[Path]) -> None:
-        self.inputs = inputs
-        self.starts: list[int] = []  # number of the first line of each file
+    translator: Translator
+    improve: Improve
+    wanted: Wanted
+    nbest: int
+    details: bool
 
-    def __iter__(self) -> Iterator[bytes]:
-        from nmt.text.lines import raw_lines
 
-        number = 1
-        sources: list[Path | None] = [*self.inputs] or [None]
-        for path in sources:
-            self.starts.append(number)
-            for line in raw_lines(path):
-                yield line
+def _wanted(translator: Translator, run: Path, details: bool, flag: bool) -> Wanted:
+    from nmt.details import Wanted, source_reading
+    from nmt.rundir import RunDir
+
+    attention = source_reading(translator, RunDir(run).config.align) if details or flag else None
+    return Wanted(attention, copied=details and translator.model.copies, flags=flag)
+
+
+def _translated(job: _Job, lines: Inputs, out: Output) -> Iterator[str]:
+    """Writes what the lines give, from where the output is; the text of each line."""
+    from nmt.details import with_details
+    from nmt.text.windows import PATIENCE, windows
+    from nmt.translate import WINDOW
+
+    rest = iter(lines)
+    out.skip(rest)
+    number = out.done.lines
+    # What is in a file is there: all windows of it are full, whatever its disk does, and so always the same.
+    cut = windows(rest, WINDOW, math.inf if lines.are_files else PATIENCE)
+    with contextlib.closing(cut), _progress(lines, number) as advance:
+        for window in cut:
+            results = job.improve(job.translator.translate(window, nbest=job.nbest, first=number))
+            for result, details in with_details(job.translator, list(results), job.wanted):
                 number += 1
-
-    def name(self, number: int) -> str:
-        """`file, line n` of the line that is `number`-th of all."""
-        which = max(n for n, start in enumerate(self.starts) if start <= number)
-        name = str(self.inputs[which]) if self.inputs else "standard input"
-        return f"{name}, line {number - self.starts[which] + 1}"
+                _write(job, lines, out, number, result, details)
+                yield result.text
+                advance()
+            out.end_window(window, whole=len(window) == WINDOW or not lines.are_files)
 
 
-def _progress(lines: _Lines, inputs: list[Path]) -> Iterator[bytes]:
-    """The lines, with a bar on standard error when that is a terminal."""
+def _write(job: _Job, lines: Inputs, out: Output, number: int, result: Translation, details: Details) -> None:
+    """All about one line, the `number`-th of all, from 1."""
+    name, line = lines.place(number)
+    if result.problem is not None:
+        out.done.problems += 1
+        print(f"{name}, line {line}: left empty: {result.problem}", file=sys.stderr)
+    if details.flags:
+        out.done.flagged += 1
+        if not job.details:
+            print(f"{name}, line {line}: {', '.join(details.flags)}", file=sys.stderr)
+    if job.details:
+        from nmt.details import record
+
+        place = {"file": name, "line": line} if len(lines.paths) > 1 else {"line": line}
+        entry = {**place, **record(job.translator, result, details, job.wanted)}
+        out.stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    elif job.nbest > 1:
+        # A line without candidates has a row all the same: who takes the first row of each number loses no line.
+        rows = [(text, h.score) for text, h, _ in result.candidates] or [("", 0.0)]
+        out.stream.writelines(f"{number} ||| {text} ||| {score:.6f}\n" for text, score in rows)
+    else:
+        out.stream.write(result.text + "\n")
+
+
+@contextlib.contextmanager
+def _telling_what_is_kept(out: Output) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        if out.kept:
+            print(f"The first {out.kept:,} lines are kept: --continue goes on after them.", file=sys.stderr)
+        raise
+
+
+@contextlib.contextmanager
+def _progress(lines: Inputs, done: int) -> Iterator[Callable[[], object]]:
+    """A function to call after each line: it moves a bar on standard error when that is a terminal."""
     if not sys.stderr.isatty():
-        yield from lines
+        yield lambda: None
         return
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import Progress
 
     from nmt.text.lines import count_lines
 
-    # A pipe, like standard input, can be read only once.
-    total = sum(map(count_lines, inputs)) if inputs and all(path.is_file() for path in inputs) else None
-    yield from track(lines, "translating", total=total, console=Console(stderr=True), transient=True)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        total = sum(map(count_lines, lines.paths)) if lines.are_files else None
+        task = bar.add_task("translating", total=total, completed=done)
+        yield lambda: bar.advance(task)
+
+
+def _made_by(
+    job: _Job, run: Path, checkpoint: str, dictionary: Path | None, lines: Inputs, options: dict[str, Any]
+) -> dict[str, Any]:
+    """All that decides what is written, for `--continue` to compare."""
+    from nmt.rundir import MODEL, RunDir
+    from nmt.text.partial import fingerprint
+    from nmt.version import __version__
+
+    folder = RunDir(run)
+    chosen = folder.checkpoint(checkpoint)
+    return {
+        "nmt": __version__,
+        "checkpoint": {"name": chosen.name, "sha256": fingerprint(chosen / MODEL)},
+        "device": str(job.translator.device),
+        "search": job.translator.search.model_dump(mode="json"),
+        "align": folder.config.align.model_dump(mode="json"),
+        "output": options,
+        "dictionary": None if dictionary is None else fingerprint(dictionary),
+        "inputs": list(map(str, lines.paths)),
+    }
 
 
 def _replacing(translator: Translator, run: Path, dictionary: Path | None) -> Improve:
@@ -161,69 +255,34 @@ def _replacing(translator: Translator, run: Path, dictionary: Path | None) -> Im
     return lambda results: replace_unknown(translator, results, align, entries)
 
 
-def _explained(
-    results: Iterator[Translation], details: Translator | None
-) -> Iterator[tuple[Translation, list[Weights]]]:
-    """With what each candidate copied, if the model copies and somebody wants to know."""
-    from nmt.align.unknown import COPY, with_weights
-
-    if details is None or not details.model.head.copies:
-        return ((result, []) for result in results)
-    return with_weights(details, results, COPY)
-
-
-def _record(result: Translation, number: int, translator: Translator, copied: list[Weights]) -> str:
-    """A line of JSON; of a model that copies with the source tokens, the gate, which is the probability with which
-    each token (EOS last) was generated, and the probability with which each source token (EOS last) was copied."""
-    src, tgt = translator.tokenizers
-    candidates: list[dict[str, object]] = [
-        {
-            "text": text,
-            "score": round(h.score, 6),
-            "log_prob": round(h.log_prob, 6),
-            "tokens": tgt.pieces(h.tokens, extras),
-            "token_log_probs": [round(p, 6) for p in h.token_log_probs],
-        }
-        for text, h, extras in result.candidates
-    ]
-    for candidate, weights in zip(candidates, copied, strict=False):
-        candidate["gate"] = [round(max(0.0, 1.0 - float(row.sum())), 4) for row in weights]
-        candidate["copied"] = [[round(float(p), 4) for p in row] for row in weights]
-    record: dict[str, object] = {"line": number, "text": result.text, "problem": result.problem}
-    if copied:
-        record["source"] = src.segment(result.source).pieces
-    return json.dumps({**record, "candidates": candidates}, ensure_ascii=False) + "\n"
-
-
-def _text(result: Translation, number: int, nbest: int) -> str:
-    if nbest > 1:
-        return "".join(f"{number} ||| {text} ||| {h.score:.6f}\n" for text, h, _ in result.candidates)
-    return result.text + "\n"
-
-
-def _references(inputs: list[Path], reference: Path | None) -> list[str] | None:
+def _references(inputs: Inputs, reference: Path | None) -> list[str] | None:
     """The reference lines, checked against the number of input lines before any work."""
     if reference is None:
         return None
     from nmt.text.lines import count_lines, read_lines
 
-    if not inputs or not all(path.is_file() for path in inputs):
+    if not inputs.are_files:
         raise UserError("--reference needs input files to compare line by line, not standard input or a pipe")
     references = list(read_lines(reference))
-    lines = sum(map(count_lines, inputs))
+    lines = sum(map(count_lines, inputs.paths))
     if lines != len(references):
-        names = " and ".join(map(str, inputs))
+        names = " and ".join(map(str, inputs.paths))
         raise UserError(f"{reference} has {len(references)} lines, {names} {lines}: they must be the same")
     return references
 
 
-def _converse(translator: Translator, improve: Improve) -> None:
+def _converse(job: _Job) -> None:
     """A line, its translation, a line, ... until Ctrl-D."""
+    from nmt.details import with_details
+
     print("Type a sentence to translate; Ctrl-D ends.", file=sys.stderr)
     while True:
         try:
             line = input("> ")
         except EOFError:
             return
-        (result,) = improve(translator.translate([line]))
+        results = list(job.improve(job.translator.translate([line])))
+        ((result, details),) = with_details(job.translator, results, job.wanted)
         print(result.text if result.problem is None else f"({result.problem})")
+        if details.flags:
+            print(f"({', '.join(details.flags)})", file=sys.stderr)

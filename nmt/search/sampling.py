@@ -148,10 +148,12 @@ def weights(log_probs: Tensor, temperature: float, top_k: int, top_p: float) -> 
     best = log_probs.amax(dim=1, keepdim=True)
     counts = ((log_probs - best) / max(temperature, TINY)).exp()
     if 0 < top_k < counts.shape[1]:
-        values, _ = top(counts, top_k)
-        counts = counts.where(counts >= values[:, -1:], 0.0)
+        leading, _ = top(counts, top_k)
+        counts = counts.where(counts >= leading[:, -1:], 0.0)
+    else:
+        leading = counts
     if top_p < 1:
-        counts = counts.where(counts >= nucleus_edge(counts, top_p), 0.0)
+        counts = counts.where(counts >= nucleus_edge(leading, top_p), 0.0)
     return counts
 
 
@@ -159,16 +161,21 @@ def nucleus_edge(counts: Tensor, top_p: float) -> Tensor:
     """Counts [N,C] of 0 to 1 -> the smallest in the nucleus, [N,1]: the fewest that are together `top_p` of all
     (Holtzman et al. 2020).
 
-    No sorting: the bits of positive numbers are ordered like the numbers. Ten bits at a time, from the first, it is
-    found which ones the edge has, by the sums of the counts with each.
+    Long rows are not sorted: the bits of positive numbers are ordered like the numbers. Ten bits at a time, from the
+    first, it is found which ones the edge has, by the sums of the counts with each.
     """
+    exact = precise(counts.device)
+    if counts.shape[1] <= 1024:
+        ordered, _ = counts.sort(dim=1, descending=True)
+        mass = ordered.to(exact).cumsum(dim=1)
+        return ordered.gather(1, (mass < top_p * mass[:, -1:]).sum(dim=1, keepdim=True))
     bits = counts.contiguous().view(torch.int32)
-    wide = counts.to(precise(counts.device))
+    wide = counts.to(exact)
     needed = top_p * wide.sum(dim=1, keepdim=True)  # [N,1] still, of those whose bits begin like the edge
     edge = torch.zeros_like(bits[:, :1])
     for shift in (20, 10, 0):  # bits 31 and 30 of what is at most 1 are 0
         begins = (bits >> shift + 10) == edge
-        digit = 1023 - ((bits >> shift) & 1023).long()  # the greatest first
+        digit = (1023 - (bits >> shift & 1023)).long()  # the greatest first
         mass = wide.new_zeros(len(wide), 1024).scatter_add_(1, digit, wide.where(begins, 0.0)).cumsum(dim=1)
         place = (mass < needed).sum(dim=1, keepdim=True).clamp_max(1023)
         needed = needed - nn.functional.pad(mass, (1, 0)).gather(1, place)

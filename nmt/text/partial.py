@@ -40,12 +40,14 @@ class Output:
 
     def __init__(self, stream: TextIO) -> None:
         self.stream, self.done = stream, Done()
+        self.kept = 0  # lines of the input that need not be done again if it breaks off now
 
     def skip(self, lines: Iterator[bytes]) -> None:
         """Reads past the lines that are done. UserError if they are not those that were."""
 
-    def end_window(self, lines: Sequence[bytes]) -> None:
-        """To be called when all that these lines of the input give has been written."""
+    def end_window(self, lines: Sequence[bytes], *, whole: bool) -> None:
+        """To be called when all that these lines of the input give has been written. Only a `whole` window can be gone
+        on from: a shorter one is the last of the input, or stands before an error in it."""
         self.stream.flush()
         self.done.lines += len(lines)
 
@@ -60,6 +62,7 @@ class PartialFile(Output):
         self._digest = hashlib.sha256()
         going_on = resume and self.partial.exists()
         self.done = self._read_state() if going_on else Done()
+        self.kept = self.done.lines
         if not going_on:
             self._write_state()  # first, so that text never stands beside what another run says of it
         file = self.partial.open("r+b" if going_on else "w+b")
@@ -81,13 +84,16 @@ class PartialFile(Output):
                 AFRESH,
             )
 
-    def end_window(self, lines: Sequence[bytes]) -> None:
-        super().end_window(lines)
+    def end_window(self, lines: Sequence[bytes], *, whole: bool) -> None:
+        super().end_window(lines, whole=whole)
+        if not whole:
+            return
         self._digest.update(b"".join(line + b"\n" for line in lines))
         self.done.sha256 = self._digest.hexdigest()
         self.done.bytes = self.stream.buffer.tell()
         os.fsync(self.stream.fileno())  # the text is on the disk before the state that speaks of it
         self._write_state()
+        self.kept = self.done.lines
 
     def finish(self) -> None:
         self.stream.close()
@@ -98,7 +104,7 @@ class PartialFile(Output):
         """Keeps what can be gone on with, if there is any."""
         with contextlib.suppress(OSError):  # as of a full disk, and then an error is on its way already
             self.stream.close()
-        if self.done.lines == 0:
+        if not self.kept:
             self.partial.unlink()
             self.state.unlink()
 
@@ -130,6 +136,12 @@ class PartialFile(Output):
 def partial_files(path: Path) -> tuple[Path, Path]:
     """The files beside an output file until it is finished: its text, and what is known about that."""
     return path.with_name(f"{path.name}.partial"), path.with_name(f"{path.name}.partial.json")
+
+
+def fingerprint(path: Path) -> str:
+    """A short digest of a file's content, to tell whether it is the same as before."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _flat(value: Any, name: str = "") -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from threading import Condition, Thread
 from typing import Generic, TypeVar
 
@@ -14,7 +14,7 @@ PATIENCE = 0.05
 """Seconds to wait for one more line: longer than a program needs for it, too short for a person to notice."""
 
 
-def windows(lines: Iterable[T], size: int, patience: float) -> Iterator[list[T]]:
+def windows(lines: Iterable[T], size: int, patience: float) -> Generator[list[T], None, None]:
     """The items in order, at most `size` together and never none.
 
     A window is full, or the last, or ends where no further item has come for `patience` seconds; with infinite
@@ -37,7 +37,7 @@ def windows(lines: Iterable[T], size: int, patience: float) -> Iterator[list[T]]
             reader.close(patience)
 
 
-def _full_windows(lines: Iterable[T], size: int) -> Iterator[list[T]]:
+def _full_windows(lines: Iterable[T], size: int) -> Generator[list[T], None, None]:
     window: list[T] = []
     try:
         for item in lines:

@@ -45,7 +45,8 @@ def validate(
     """
     dev = prepared.dev
     model.eval()
-    greedy = config.search.model_copy(update={"beam": 1})
+    plain = {"beam": 1, "sampling": None, "mbr": None, "coverage_penalty": 0.0}
+    greedy = config.search.model_copy(update=plain)
     sources, references = zip(*(dev.text(i) for i in range(len(dev))), strict=True)
     translator = Translator(model, prepared.tokenizers, greedy, device=device)
     batches = evaluation_batches(dev, max_tokens=config.data.max_tokens, copier=translator.copier)

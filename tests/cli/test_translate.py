@@ -107,10 +107,10 @@ def test_damaged_gzip_is_an_error(command, run: Path, shared: Path, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_input_that_breaks_off_leaves_nothing_half_written(
+def test_an_input_that_breaks_off_leaves_no_output_but_what_can_be_gone_on_with(
     command, run: Path, text: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    """Also when lines had been translated by then, and also when the output is to replace a file."""
+    """Also when the output is to replace a file."""
     monkeypatch.setattr("nmt.translate.WINDOW", 2)
     draw = random.Random(1)
     packed = gzip.compress("".join(f"{draw.randbytes(500).hex()}\n" for _ in range(100)).encode())
@@ -120,7 +120,8 @@ def test_an_input_that_breaks_off_leaves_nothing_half_written(
     for options in (["-o", tmp_path / "new"], ["-o", tmp_path / "old", "--force"]):
         _, err = command("translate", run, text, tmp_path / "input.gz", *options, code=2)
         assert "input.gz: damaged gzip data" in err
-    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    kept = [f"{name}.partial{end}" for name in ("new", "old") for end in ("", ".json")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*before, *kept])
     assert (tmp_path / "old").read_text() == "kept\n"
 
 
@@ -201,14 +202,17 @@ def test_nbest_lists(command, run: Path, text: Path) -> None:
         number, translation, score = line.split(" ||| ")
         lists.setdefault(int(number), []).append((translation, float(score)))
     inputs = text.read_text().split("\n")[:-1]
-    assert list(lists) == [n for n, line in enumerate(inputs, start=1) if line]
+    assert list(lists) == list(range(1, len(inputs) + 1))
+    empty = [number for number, line in enumerate(inputs, start=1) if not line]
+    assert [lists.pop(number) for number in empty] == [[("", 0.0)]] * len(empty)
     for number, entries in lists.items():
         assert entries[0][0] == best.split("\n")[number - 1]
         assert len({translation for translation, _ in entries}) == len(entries) == 3
         assert [score for _, score in entries] == sorted((score for _, score in entries), reverse=True)
     _, err = command("translate", run, text, "--nbest", 4, code=2)
     assert err == "error: --nbest 4 needs as many hypotheses\nRaise the beam: --beam 4.\n"
-    assert command("translate", run, text, "--nbest", 4, "--beam", 4)[0].count("\n") == 4 * len(lists)
+    rows = command("translate", run, text, "--nbest", 4, "--beam", 4)[0].count("\n")
+    assert rows == 4 * len(lists) + len(empty)
 
 
 def test_details_hold_the_figures_that_score_gives(command, run: Path, text: Path, tmp_path: Path) -> None:

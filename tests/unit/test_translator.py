@@ -168,5 +168,21 @@ def test_scores_come_in_order_and_by_windows(monkeypatch: pytest.MonkeyPatch) ->
         assert cut.log_prob == pytest.approx(alone.log_prob, rel=1e-5)
         assert len(whole.token_log_probs) == len(pair[1].split()) + 1
         assert sum(whole.token_log_probs) == pytest.approx(whole.log_prob)
-    with pytest.raises(UserError, match="the source, line 5: empty"):
-        list(score_pairs(translator, [*pairs[:4], (" ", "w1")]))
+
+
+def test_a_pair_that_has_no_score_costs_only_itself() -> None:
+    translator, long = make(max_source=3, length_penalty=0.5), "w1 w2 w3 w4"
+    pairs = [("w1 w2", "w3"), (" ", "w1"), ("w1", long), (long, "w1"), ("w1 w2 w3", "w1 w2 w3"), ("w1", "")]
+    scores = list(score_pairs(translator, pairs))
+    limit = "has 4 tokens, more than search.max_source: 3"
+    assert [score.problem for score in scores] == [
+        None, "the source is empty, so there is nothing to score its translation by", f"the target {limit}",
+        f"the source {limit}", None, None,
+    ]  # fmt: skip
+    for pair, score in zip(pairs, scores, strict=True):
+        if score.problem is not None:
+            assert math.isnan(score.log_prob)
+            continue
+        (alone,) = score_pairs(translator, [pair])
+        assert score.log_prob == pytest.approx(alone.log_prob, rel=1e-5)
+        assert score.score == pytest.approx(score.log_prob / len(score.token_log_probs) ** 0.5)

@@ -1,0 +1,84 @@
+"""`nmt shortlist`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from nmt.align.links import Links
+    from nmt.translate import Translator
+
+
+def shortlist(
+    run: Annotated[Path, typer.Argument(help="A run directory, made by `nmt train`.")],
+    src: Annotated[Path, typer.Argument(help="Source lines, best those of training.")],
+    tgt: Annotated[Path, typer.Argument(help="Their translations, line by line.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Write the shortlist here.")],
+    links: Annotated[
+        Path | None,
+        typer.Option(help="Links of the run's tokens, `i-j` (Pharaoh); without them the run's attention makes them."),
+    ] = None,
+    each: Annotated[int, typer.Option(min=1, help="Target tokens kept for each source token.")] = 50,
+    always: Annotated[int, typer.Option(min=0, help="Most frequent target tokens, which any sentence may use.")] = 100,
+    checkpoint: Annotated[str, typer.Option(help="best, last, a step, or a name that `nmt info` lists.")] = "best",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the output file.")] = False,
+) -> None:
+    """Make a lexical shortlist, with which `nmt translate --shortlist` is faster.
+
+    For each source token it holds the target tokens that are linked to it most often in the text. A sentence is then
+    written with what its tokens may become and the most frequent tokens alone, so that all others need no scores. Look
+    at BLEU with and without it: what is not in the list cannot be written.
+
+    \b
+    Examples:
+      nmt shortlist runs/first train.en train.de -o runs/first/shortlist
+      nmt translate runs/first test.en --shortlist runs/first/shortlist
+    """
+    from nmt.cli.translate import load
+    from nmt.shortlist import check_shortlist, count_links, lines_of
+    from nmt.text.lines import Pair, check_output, open_output, read_parallel
+
+    check_output(output, overwrite=force)
+    translator = load(run, checkpoint, device, beam=None, overrides=[])
+    check_shortlist(translator.tokenizers)
+    pairs = [(pair.src, pair.tgt) for pair in read_parallel(src, tgt) if isinstance(pair, Pair)]
+    encode_src, encode_tgt = (tokenizer.encode for tokenizer in translator.tokenizers)
+    found = _attended(translator, run, pairs) if links is None else iter(_read(links, pairs, translator))
+    made = count_links(
+        ((encode_src(a), encode_tgt(b), linked) for (a, b), linked in zip(pairs, found, strict=True)),
+        each=each,
+        always=always,
+    )
+    with open_output(output, overwrite=force) as stream:
+        stream.writelines(f"{line}\n" for line in lines_of(made, translator.tokenizers))
+    print(f"{len(made.becomes):,} source tokens, {each} target tokens each at most, {always} always", file=sys.stderr)
+
+
+def _attended(translator: Translator, run: Path, pairs: list[tuple[str, str]]) -> Iterator[Links]:
+    """Each target token linked to the source token it attends to most."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from nmt.align.links import argmax_links
+    from nmt.cli.align import check_links, maps_of, reading_of
+
+    reading = reading_of(translator, run, None, None, None)
+    check_links(reading, "nmt shortlist", "Give --links, or another align.attention in the run's config.yaml.")
+    maps = maps_of(translator, pairs, "pieces", reading)
+    console = Console(stderr=True)
+    shown = track(maps, "aligning", total=len(pairs), console=console, transient=True, disable=not console.is_terminal)
+    return (argmax_links(found) for found in shown)
+
+
+def _read(path: Path, pairs: list[tuple[str, str]], translator: Translator) -> list[Links]:
+    from nmt.align.links import read_links
+
+    src, tgt = translator.tokenizers
+    sizes = [(len(src.encode(a)), len(tgt.encode(b))) for a, b in pairs]
+    return [gold.possible for gold in read_links(path, sizes=sizes)]
