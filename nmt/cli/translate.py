@@ -101,7 +101,7 @@ def translate(
     made_by = {} if output is None else _made_by(job, run, checkpoint, dictionary, lines, options)
 
     texts = []
-    with open_resumable(output, made_by, resume=resume, overwrite=force) as out, _telling_what_is_kept(out):
+    with open_resumable(output, made_by, resume=resume, overwrite=force) as out:
         for text in _translated(job, lines, out):
             if references is not None:
                 texts.append(text)
@@ -161,7 +161,7 @@ def _translated(job: _Job, lines: Inputs, out: Output) -> Iterator[str]:
     number = out.done.lines
     # What is in a file is there: all windows of it are full, whatever its disk does, and so always the same.
     cut = windows(rest, WINDOW, math.inf if lines.are_files else PATIENCE)
-    with contextlib.closing(cut), _progress(lines, number) as advance:
+    with contextlib.closing(cut), _telling_what_is_kept(out), _progress(lines, number) as advance:
         for window in cut:
             results = job.improve(job.translator.translate(window, nbest=job.nbest, first=number))
             for result, details in with_details(job.translator, list(results), job.wanted):

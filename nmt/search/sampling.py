@@ -13,6 +13,7 @@ they may become, as far as the probabilities do not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -29,7 +30,8 @@ AHEAD = 32
 """Steps whose uniform numbers are made at once: making them takes a hundred small operations, however many they are."""
 
 CHUNK = 1 << 20
-"""Probabilities that are drawn from at a time, so that a pass over them finds them in the cache."""
+"""Probabilities that are drawn from at a time, so that a pass over them finds them in the cache; elsewhere than on a
+CPU 64 times as many, to save memory."""
 
 BLOCK = 128
 """Columns that are summed at a time: the distribution function is needed in full within one block only."""
@@ -71,7 +73,7 @@ def sample(
 
     for step in range(steps):
         if step % AHEAD == 0:
-            numbers = uniforms(seed, names, samples=count, first=step, steps=AHEAD)  # [B,K,AHEAD]
+            numbers = uniforms(seed, names, samples=count, first=step, steps=min(AHEAD, steps - step))
         log_probs, state = predictor.step(tokens, state)  # [N,C]
         log_probs, columns = log_probs.unflatten(0, (-1, count)), Columns(predictor.columns)  # [B,K,C]
         for rule in rules:
@@ -118,22 +120,22 @@ class Drawn:
         tokens, log_probs = self.tokens.cpu(), self.log_probs.cpu().double()
         lengths = (tokens == EOS).int().argmax(dim=2) + 1  # each ends in one, or died and is left out
         sums = log_probs.where(torch.arange(tokens.shape[2]) < lengths[:, :, None], 0.0).sum(dim=2)  # [B,K]
-        scores = penalty(sums, lengths)
+        parts = (tokens, log_probs, lengths, sums, penalty(sums, lengths))
         return [
             [
-                Hypothesis(tokens[b, k, : length - 1].tolist(), float(scores[b, k]), float(sums[b, k]), parts)
-                for k, length in enumerate(lengths[b].tolist())
-                for parts in [log_probs[b, k, :length].tolist()]
-                if sums[b, k].isfinite()
+                Hypothesis(written[: length - 1], score, log_prob, gained[:length])
+                for written, gained, length, log_prob, score in zip(*sentence, strict=True)
+                if math.isfinite(log_prob)
             ]
-            for b in range(len(tokens))
+            for sentence in zip(*(part.tolist() for part in parts), strict=True)
         ]
 
 
 def draw(log_probs: Tensor, numbers: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
     """One column of each row of log_probs [N,C], by its number of [0,1) in `numbers` [N]. PAD where none is
     possible."""
-    rows = max(1, CHUNK // log_probs.shape[1])
+    size = CHUNK if log_probs.device.type == "cpu" else 64 * CHUNK
+    rows = max(1, size // log_probs.shape[1])
     return torch.cat(
         [
             pick(weights(part, temperature, top_k, top_p), place)

@@ -5,13 +5,15 @@ import random
 import pytest
 import torch
 from oracles import TablePredictor, exhaustive
-from zoo import MEAN, TGT_SIZE, WORDS, ZOO, attends, batch, build, collate, each_model, sentences
+from zoo import MEAN, TGT_SIZE, WORDS, ZOO, attends, batch, build, collate, each_model, sentences, write_run
 
-from nmt.align.extract import attention_maps, default_reading
-from nmt.config import AveragePenalty, GnmtPenalty, NoPenalty, RewardPenalty, SearchConfig, WordsConfig
+from nmt.align.ensemble import load_ensemble
+from nmt.align.extract import attention_maps, choose_reading, default_reading
+from nmt.config import AlignConfig, AveragePenalty, GnmtPenalty, NoPenalty, RewardPenalty, SearchConfig, WordsConfig
 from nmt.data.batch import EOS, PAD, UNK, pad
 from nmt.data.batch import collate as collate_words
 from nmt.details import Wanted, with_details
+from nmt.errors import UserError
 from nmt.models.ensemble import CROSS, Ensemble, EnsemblePredictor, of_written
 from nmt.models.reading import COPY, Reading, Recorder
 from nmt.score import score_pairs
@@ -126,6 +128,7 @@ def test_steps_and_forced_pass_are_the_mean_of_probabilities(names):
             said, state = together.step(ids[:, step], state)
             said = said.double().exp()
             torch.testing.assert_close(said, mean[:, : said.shape[1]], rtol=1e-4, atol=1e-9)
+            assert (said == 0).equal(mean[:, : said.shape[1]] == 0)  # such as words that this source does not have
             assert said.sum(dim=1).tolist() == pytest.approx([1.0] * len(ids), rel=1e-5)
             real = ids[:, step + 1] != PAD
             expected = -mean.gather(1, ids[:, step + 1, None])[:, 0].log()
@@ -144,8 +147,8 @@ def test_batch_changes_no_translation(names, beam):
 
 @each_mixed
 def test_score_is_rescored(names):
-    model, src = ensemble(*names), sentences(6)
-    found = search(model.predictor(collate(src)), 4, [8] * 6)
+    model, src = ensemble(*names), sentences(4)
+    found = search(model.predictor(collate(src)), 4, [8] * 4)
     for source, hypotheses in zip(src, found, strict=True):
         for h in hypotheses:
             with torch.no_grad():
@@ -207,11 +210,11 @@ def own_map(member, source, target):
 @pytest.mark.parametrize("beam", [1, 5])
 @pytest.mark.parametrize("names", [*((name,) for name in SINGLE), *MIXED.values()], ids="+".join)
 def test_the_alignment_of_a_translation_is_that_of_scoring_the_pair(names, beam):
-    """Each of the n-best, in its batch, against its pair of texts, alone, and asking the members one by one."""
+    """Each of the best, in its batch, against its pair of texts, alone, and asking the members one by one."""
     runner = translator(names, beam)
     members = [runner.model] if len(names) == 1 else list(runner.model.members)
     wanted = Wanted(default_reading(runner.model), copied=runner.model.copies, flags=False)
-    translations = runner.translate(lines(8), nbest=beam)
+    translations = runner.translate(lines(6), nbest=min(beam, 3))
     for translation, details in with_details(runner, translations, wanted):
         pairs = [(translation.source, candidate.text) for candidate in translation.candidates]
         scored = attention_maps(runner.model, runner.tokenizers, pairs, device=runner.device, max_tokens=64)
@@ -230,7 +233,7 @@ def test_the_alignment_of_a_translation_is_that_of_scoring_the_pair(names, beam)
 def test_scoring_a_translation_gives_the_scores_of_search(names):
     """From text to text, copied words among it."""
     runner = translator(names, 3)
-    found = [(t.source, c) for t in runner.translate(lines(8), nbest=3) for c in t.candidates]
+    found = [(t.source, c) for t in runner.translate(lines(6), nbest=3) for c in t.candidates]
     for (_, candidate), score in zip(found, score_pairs(runner, [(s, c.text) for s, c in found]), strict=True):
         assert score.log_prob == pytest.approx(candidate.hypothesis.log_prob, rel=1e-5, abs=1e-5)
         assert score.score == pytest.approx(candidate.hypothesis.score, rel=1e-5, abs=1e-5)
@@ -260,6 +263,31 @@ def test_a_member_can_be_asked_elsewhere():
         torch.testing.assert_close(heard.weights()[CROSS.name][n, 0, : last + 1], expected)
     weights = torch.rand(2, 3, 4)
     assert of_written(weights, readings[0], pairs.tgt) is weights
+
+
+def test_each_run_is_asked_as_its_settings_say(tmp_path):
+    """Without any, as its model chooses; where a run asks for self-attention, too. No settings of the whole count."""
+    names, settings = (
+        ("lstm", "transformer", "transformer"),
+        (
+            AlignConfig(),
+            AlignConfig(attention="decoder.2.cross", heads=(2,), read="input"),
+            AlignConfig(attention="encoder.1.self"),
+        ),
+    )
+    runs = [write_run(tmp_path / str(n), name, seed=n) for n, name in enumerate(names)]
+    for run, align in zip(runs, settings, strict=True):
+        run.replace_config(run.config.model_copy(update={"align": align}))
+    model = load_ensemble(runs)
+    assert model.readings == (
+        Reading("decoder.cross", None, "output"),
+        Reading("decoder.2.cross", (2,), "input"),
+        Reading("decoder.1.cross", None, "output"),
+    )
+    assert choose_reading(model, settings[1], device=torch.device("cpu")) == Reading(CROSS.name, None, "output")
+    runs[1].replace_config(runs[1].config.model_copy(update={"align": AlignConfig(attention="decoder.7.cross")}))
+    with pytest.raises(UserError, match=r"1: the model has no attention called 'decoder\.7\.cross'"):
+        load_ensemble(runs)
 
 
 def test_what_an_ensemble_refuses():
