@@ -13,6 +13,7 @@ import torch
 from nmt.align.extract import default_reading, forced_weights
 from nmt.data.copying import Example, collate_examples, make_example
 from nmt.data.plan import plan_evaluation
+from nmt.errors import UserError
 from nmt.search.penalty import length_penalty
 from nmt.translate import WINDOW, Translator, coverage
 
@@ -31,8 +32,15 @@ def score_pairs(translator: Translator, pairs: Iterable[tuple[str, str]]) -> Ite
     """log p(tgt | src) of each pair, in order; the same figures that search reports for its own output.
 
     Works through a window of pairs at a time. A target may be empty, a source not, of which a model has nothing to
-    say; neither may be longer than `search.max_source`.
+    say; neither may be longer than `search.max_source`. Raises UserError for a translator with a shortlist: the forced
+    pass speaks of the whole vocabulary.
     """
+    if translator.shortlist is not None:
+        raise UserError("scores are over the whole vocabulary, and a shortlist confines it", "Score without it.")
+    return _scores(translator, pairs)
+
+
+def _scores(translator: Translator, pairs: Iterable[tuple[str, str]]) -> Iterator[PairScore]:
     iterator = iter(pairs)
     while window := list(itertools.islice(iterator, WINDOW)):
         yield from _score_window(translator, window)

@@ -42,6 +42,7 @@ def score(
 
     Writes a number per line, the natural-log probability of the translation, end of sentence included: the same
     figure as `log_prob` of `nmt translate --details` for the model's own output, as `score` there is `score` here.
+    Figures are over the whole vocabulary: those of a translation made with a shortlist were higher.
 
     A pair with an empty source, or a line that is not UTF-8 or longer than search.max_source, becomes an empty line
     and a message with its number; all others are scored.

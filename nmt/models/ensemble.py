@@ -142,13 +142,13 @@ class EnsemblePredictor:
     def columns(self) -> Tensor | None:
         return self.members[0].columns
 
-    def start(self, beams: int, steps: int) -> EnsembleState:
+    def start(self, beams: int, steps: int) -> State:
         return EnsembleState(tuple(member.start(beams, steps) for member in self.members))
 
-    def step(self, tokens: Tensor, state: EnsembleState) -> tuple[Tensor, EnsembleState]:
-        said, parts = zip(
-            *(m.step(tokens, part) for m, part in zip(self.members, state.parts, strict=True)), strict=True
-        )
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        before = cast("EnsembleState", state).parts
+        steps = [member.step(tokens, part) for member, part in zip(self.members, before, strict=True)]
+        said, parts = zip(*steps, strict=True)
         width = max(log_probs.shape[1] for log_probs in said)
         filled = [nn.functional.pad(p, (0, width - p.shape[1]), value=-torch.inf) for p in said]
         return mean_log_prob(filled), EnsembleState(parts)

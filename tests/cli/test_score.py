@@ -10,7 +10,9 @@ import pytest
 from zoo import WORDS, write_run
 
 from nmt.config import GnmtPenalty, SearchConfig, WordsConfig
+from nmt.errors import UserError
 from nmt.rundir import RunDir, check_shared
+from nmt.score import score_pairs
 from nmt.text.tokenizer import WordTokenizer
 from nmt.translate import Translator
 
@@ -97,6 +99,13 @@ def test_settings_that_would_change_nothing_are_refused(command, setting: str) -
     assert "search.max_source" in err
     _, err = command("score", "rnn", "src", "src", "--set", "train.seed=3", code=2)
     assert "--set train.seed=3: this changes nothing" in err
+
+
+def test_a_shortlist_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "shortlist").write_text("\tw1 w2\nw3\tw4\n", "utf-8")
+    translator = Translator.load("rnn", device="cpu", shortlist=tmp_path / "shortlist")
+    with pytest.raises(UserError, match="scores are over the whole vocabulary, and a shortlist confines it"):
+        score_pairs(translator, [("w1", "w2")])
 
 
 def other_run(folder: Path, words: WordsConfig, tokens: list[str]) -> RunDir:
