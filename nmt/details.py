@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from nmt.align.extract import Reading, choose_reading
 from nmt.align.maps import Weights
-from nmt.align.unknown import COPY, with_weights
 from nmt.config import AlignConfig
 from nmt.flags import find_flags
 from nmt.translate import Translation, Translator
+from nmt.unknown import COPY, with_weights
 
 
 class Wanted(NamedTuple):

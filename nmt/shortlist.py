@@ -67,7 +67,8 @@ def lines_of(shortlist: Shortlist, tokenizers: tuple[Tokenizer, Tokenizer]) -> I
 
 
 def read_shortlist(path: Path, tokenizers: tuple[Tokenizer, Tokenizer]) -> Shortlist:
-    """UserError for characters, of which there are few; with the line, for a line without a tab and for a token that the vocabulary does not have."""
+    """Raises UserError for characters, of which there are few; and, with the line, where there is no tab, or a token
+    that the vocabulary does not have."""
     check_shortlist(tokenizers)
     src, tgt = ({piece: n for n, piece in enumerate(t.pieces(range(len(t))))} for t in tokenizers)
     becomes: dict[int, list[int]] = {}

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nmt.align.extract import default_reading, forced_weights
-from nmt.align.maps import Weights
+from nmt.align.ensemble import load_ensemble
+from nmt.align.extract import attention_maps, default_reading, forced_weights
+from nmt.align.maps import AttentionMap, Weights
 from nmt.config import SearchConfig
 from nmt.consensus import consensus
 from nmt.data.batch import Ids
@@ -27,7 +28,7 @@ from nmt.device import resolve_device, resolve_precision
 from nmt.errors import UserError
 from nmt.models.ensemble import Ensemble
 from nmt.models.seq2seq import Seq2Seq
-from nmt.rundir import RunDir, check_shared, load_model
+from nmt.rundir import RunDir, load_model
 from nmt.search.beam import beam_search
 from nmt.search.hypothesis import Hypothesis
 from nmt.search.penalty import length_penalty
@@ -117,12 +118,9 @@ class Translator:
         tokenizers.
         """
         folder, *more = (RunDir(Path(path)) for path in (run, *others))
-        check_shared(folder, *more)
-        models = [load_model(each, checkpoint) for each in (folder, *more)]
         tokenizers = folder.tokenizers()
-        model = Ensemble(models, len(tokenizers[1])) if more else models[0]
         return cls(
-            model,
+            load_ensemble([folder, *more], checkpoint) if more else load_model(folder, checkpoint),
             tokenizers,
             search or folder.config.search,
             device=resolve_device(device),
@@ -160,6 +158,17 @@ class Translator:
         for window in windows(lines, WINDOW, PATIENCE):
             yield from self.translate(window, nbest=nbest, first=done)
             done += len(window)
+
+    def alignment(self, translation: Translation, candidate: int = 0) -> AttentionMap:
+        """Which word of the source each word of a candidate came from, by a forced pass over the two; see `nmt.align`
+        for what can be made of it. Raises ValueError if there is no such candidate, or no attention."""
+        if not 0 <= candidate < len(translation.candidates):
+            raise ValueError(f"candidate {candidate} of {len(translation.candidates)}")
+        pair = (translation.source, translation.candidates[candidate].text)
+        (found,) = attention_maps(
+            self.model, self.tokenizers, [pair], device=self.device, max_tokens=self.search.max_tokens
+        )
+        return found
 
     def _translate_window(
         self, lines: Sequence[tuple[int, str | bytes, str]], search: SearchConfig, nbest: int

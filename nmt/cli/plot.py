@@ -108,8 +108,8 @@ def _copied(
     translator: Translator, pairs: list[tuple[str, str]], level: Literal["words", "pieces"], reading: Reading
 ) -> Iterable[list[float] | None]:
     """Of each pair the probability with which each target word was copied; None of models that do not copy."""
-    from nmt.align.unknown import COPY
     from nmt.cli.align import maps_of
+    from nmt.unknown import COPY
 
     if not translator.model.copies or reading.within is not None:
         return [None] * len(pairs)

@@ -246,8 +246,8 @@ def _made_by(
 
 
 def _replacing(translator: Translator, run: Path, dictionary: Path | None) -> Improve:
-    from nmt.align.unknown import read_dictionary, replace_unknown
     from nmt.rundir import RunDir
+    from nmt.unknown import read_dictionary, replace_unknown
 
     entries = None if dictionary is None else read_dictionary(dictionary)
     align = RunDir(run).config.align

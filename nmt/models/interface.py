@@ -79,7 +79,8 @@ class Probe(Protocol):
 
         Names: "decoder.cross" of a decoder with one attention; "encoder.1.self", "decoder.1.self" (S is then T) and
         "decoder.1.cross" of one with layers, which count from 1. "head.copy" is what a copying head says: with which
-        probability each position is copied, so what a row lacks of 1 is that of generating.
+        probability each position is copied, so what a row lacks of 1 is that of generating. "ensemble.cross" of an
+        ensemble is the mean of what its members choose.
         """
         ...
 

@@ -58,6 +58,7 @@ def test_bytes_and_text_are_the_same() -> None:
 def test_not_more_than_a_window_is_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """And an endless input is no trouble."""
     monkeypatch.setattr("nmt.translate.WINDOW", 4)
+    monkeypatch.setattr("nmt.translate.PATIENCE", math.inf)
     taken = 0
 
     def endless() -> Iterator[str]:
@@ -66,7 +67,7 @@ def test_not_more_than_a_window_is_read_ahead(monkeypatch: pytest.MonkeyPatch) -
             taken += 1
             yield WORDS[taken % len(WORDS)]
 
-    results = make().translate(endless())
+    results = make().stream(endless())
     assert taken == 0
     for given in range(1, 15):
         next(results)
