@@ -73,9 +73,7 @@ def score(
 
 
 def _load(run: Path, ensemble: list[Path], checkpoint: str, device: str, overrides: list[str]) -> Translator:
-    from nmt.rundir import RunDir
-    from nmt.settings import load_config
-    from nmt.translate import Translator
+    from nmt.cli.translate import load
 
     for override in overrides:
         section, _, name = override.partition("=")[0].partition(".")
@@ -84,8 +82,7 @@ def _load(run: Path, ensemble: list[Path], checkpoint: str, device: str, overrid
                 f"--set {override}: this changes nothing, as nothing is searched for here",
                 f"What counts is search.{', search.'.join(COUNTED)}.",
             )
-    search = load_config(RunDir(run).path / "config.yaml", overrides).search
-    return Translator.load(run, others=ensemble, checkpoint=checkpoint, device=device, search=search)
+    return load(run, checkpoint, device, beam=None, overrides=overrides, others=ensemble)
 
 
 def _text(result: PairScore) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -31,6 +31,16 @@ def translate(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write here, not to standard output.")] = None,
     beam: Annotated[int | None, typer.Option(min=1, help="Hypotheses kept; 1 = greedy. [default: the run's]")] = None,
     nbest: Annotated[int, typer.Option(min=1, help="Write so many translations per line: `N ||| text ||| score`.")] = 1,
+    ensemble: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="RUN", help="Another run with the same tokenizer, to take the mean with; repeatable."),
+    ] = None,
+    shortlist: Annotated[
+        Path | None, typer.Option(help="Write only what this file lets a sentence have: see `nmt shortlist`.")
+    ] = None,
+    prefix: Annotated[
+        Path | None, typer.Option(help="Line N of this file is what the translation of line N begins with.")
+    ] = None,
     details: Annotated[
         bool,
         typer.Option("--details", help="Write a JSON object per line: tokens, scores, alignment, copies."),
@@ -76,8 +86,8 @@ def translate(
     lines = Inputs(inputs or [])
     if dictionary is not None and not replace_unk:
         raise UserError("--dictionary says what replaces <unk>: add --replace-unk")
-    for path in [*lines.paths, *([reference] if reference else []), *([dictionary] if dictionary else [])]:
-        if not path.is_file() and not path.is_fifo():
+    for path in [*lines.paths, reference, dictionary, shortlist, prefix]:
+        if path is not None and not path.is_file() and not path.is_fifo():
             raise UserError(f"{path}: there is no such file")
     if resume and not lines.are_files:
         raise UserError("--continue needs input files: standard input or a pipe cannot be read from the start again")
@@ -86,19 +96,23 @@ def translate(
             "--continue sees only the lines that are left, too few for --reference",
             "Leave it out, and compare when all is done: nmt evaluate --hyp OUTPUT --ref REFERENCE.",
         )
-    translator = load(run, checkpoint, device, beam=beam, overrides=overrides or [])
+    translator = load(
+        run, checkpoint, device, beam=beam, overrides=overrides or [], others=ensemble or [], shortlist=shortlist
+    )
     if nbest > translator.search.outputs:
         more = f"Raise the beam: --beam {nbest}"
         if translator.search.sampling is not None:
             more = f"Draw more: --set search.sampling.count={nbest}"
         raise UserError(f"--nbest {nbest} needs as many hypotheses", f"{more}.")
     improve = _replacing(translator, run, dictionary) if replace_unk else list
-    job = _Job(translator, improve, _wanted(translator, run, details, flag), nbest, details)
+    prefixes = _partners(lines, prefix, "--prefix")
+    job = _Job(translator, improve, _wanted(translator, run, details, flag), nbest, details, prefixes)
     if not lines.paths and sys.stdin.isatty() and output is None:
         return _converse(job)
-    references = _references(lines, reference)
+    references = _partners(lines, reference, "--reference")
     options = {"nbest": nbest, "details": details, "flag": flag, "replace_unk": replace_unk}
-    made_by = {} if output is None else _made_by(job, run, checkpoint, dictionary, lines, options)
+    files = {"dictionary": dictionary, "shortlist": shortlist, "prefix": prefix}
+    made_by = {} if output is None else _made_by(job, [run, *(ensemble or [])], checkpoint, files, lines, options)
 
     texts = []
     with open_resumable(output, made_by, resume=resume, overwrite=force) as out:
@@ -117,7 +131,16 @@ def translate(
     return None
 
 
-def load(run: Path, checkpoint: str, device: str, *, beam: int | None, overrides: list[str]) -> Translator:
+def load(
+    run: Path,
+    checkpoint: str,
+    device: str,
+    *,
+    beam: int | None,
+    overrides: list[str],
+    others: Sequence[Path] = (),
+    shortlist: Path | None = None,
+) -> Translator:
     """The run's translator with settings of the search changed on the command line."""
     from nmt.rundir import RunDir
     from nmt.settings import load_config
@@ -129,7 +152,7 @@ def load(run: Path, checkpoint: str, device: str, *, beam: int | None, overrides
     folder = RunDir(run)
     changes = [*overrides, *([] if beam is None else [f"search.beam={beam}"])]
     search = load_config(folder.path / "config.yaml", changes).search
-    return Translator.load(run, checkpoint=checkpoint, device=device, search=search)
+    return Translator.load(run, others=others, checkpoint=checkpoint, device=device, search=search, shortlist=shortlist)
 
 
 class _Job(NamedTuple):
@@ -140,6 +163,7 @@ class _Job(NamedTuple):
     wanted: Wanted
     nbest: int
     details: bool
+    prefixes: list[str] | None
 
 
 def _wanted(translator: Translator, run: Path, details: bool, flag: bool) -> Wanted:
@@ -163,7 +187,8 @@ def _translated(job: _Job, lines: Inputs, out: Output) -> Iterator[str]:
     cut = windows(rest, WINDOW, math.inf if lines.are_files else PATIENCE)
     with contextlib.closing(cut), _telling_what_is_kept(out), _progress(lines, number) as advance:
         for window in cut:
-            results = job.improve(job.translator.translate(window, nbest=job.nbest, first=number))
+            begin = None if job.prefixes is None else job.prefixes[number : number + len(window)]
+            results = job.improve(job.translator.translate(window, nbest=job.nbest, prefixes=begin, first=number))
             for result, details in with_details(job.translator, list(results), job.wanted):
                 number += 1
                 _write(job, lines, out, number, result, details)
@@ -224,23 +249,28 @@ def _progress(lines: Inputs, done: int) -> Iterator[Callable[[], object]]:
 
 
 def _made_by(
-    job: _Job, run: Path, checkpoint: str, dictionary: Path | None, lines: Inputs, options: dict[str, Any]
+    job: _Job,
+    runs: Sequence[Path],
+    checkpoint: str,
+    files: dict[str, Path | None],
+    lines: Inputs,
+    options: dict[str, Any],
 ) -> dict[str, Any]:
     """All that decides what is written, for `--continue` to compare."""
     from nmt.rundir import MODEL, RunDir
     from nmt.text.partial import fingerprint
     from nmt.version import __version__
 
-    folder = RunDir(run)
-    chosen = folder.checkpoint(checkpoint)
+    folders = list(map(RunDir, runs))
+    chosen = [folder.checkpoint(checkpoint) for folder in folders]
     return {
         "nmt": __version__,
-        "checkpoint": {"name": chosen.name, "sha256": fingerprint(chosen / MODEL)},
+        "checkpoints": [{"name": one.name, "sha256": fingerprint(one / MODEL)} for one in chosen],
         "device": str(job.translator.device),
         "search": job.translator.search.model_dump(mode="json"),
-        "align": folder.config.align.model_dump(mode="json"),
+        "align": [folder.config.align.model_dump(mode="json") for folder in folders],
         "output": options,
-        "dictionary": None if dictionary is None else fingerprint(dictionary),
+        **{name: None if path is None else fingerprint(path) for name, path in files.items()},
         "inputs": list(map(str, lines.paths)),
     }
 
@@ -255,20 +285,20 @@ def _replacing(translator: Translator, run: Path, dictionary: Path | None) -> Im
     return lambda results: replace_unknown(translator, results, align, entries)
 
 
-def _references(inputs: Inputs, reference: Path | None) -> list[str] | None:
-    """The reference lines, checked against the number of input lines before any work."""
-    if reference is None:
+def _partners(inputs: Inputs, path: Path | None, option: str) -> list[str] | None:
+    """The lines of a file that has one for each line of the input, which is checked before any work."""
+    if path is None:
         return None
     from nmt.text.lines import count_lines, read_lines
 
     if not inputs.are_files:
-        raise UserError("--reference needs input files to compare line by line, not standard input or a pipe")
-    references = list(read_lines(reference))
+        raise UserError(f"{option} needs input files to go with line by line, not standard input or a pipe")
+    partners = list(read_lines(path))
     lines = sum(map(count_lines, inputs.paths))
-    if lines != len(references):
+    if lines != len(partners):
         names = " and ".join(map(str, inputs.paths))
-        raise UserError(f"{reference} has {len(references)} lines, {names} {lines}: they must be the same")
-    return references
+        raise UserError(f"{path} has {len(partners)} lines, {names} {lines}: they must be the same")
+    return partners
 
 
 def _converse(job: _Job) -> None:

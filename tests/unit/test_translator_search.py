@@ -96,8 +96,8 @@ def test_what_is_scored_is_what_search_said() -> None:
 
 
 def test_coverage_ranks_what_search_found() -> None:
-    plain = make("lstm", beam=6).translate(LINES, nbest=6)
-    translator = make("lstm", beam=6, coverage_penalty=8.0)
+    plain = make("transformer", beam=6).translate(LINES, nbest=6)
+    translator = make("transformer", beam=6, coverage_penalty=8.0)
     moved = 0
     for one, other in zip(plain, translator.translate(LINES, nbest=6), strict=True):
         scores = {}
