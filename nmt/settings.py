@@ -66,7 +66,11 @@ class Layers:
                 self.origins.setdefault(key[:depth], origin)
             section = section[name]
             if not isinstance(section, dict):
-                raise UserError(f"{origin}: {'.'.join(key[:depth])} is not a section, but {_found(section)}")
+                name = ".".join(key[:depth])
+                raise UserError(
+                    f"{origin}: {name} is not a section, but {_found(section)}",
+                    f"If it may be a section, give all of it: {name}={{...}}.",
+                )
         section[key[-1]] = value
         self.origins = {old: who for old, who in self.origins.items() if old[: len(key)] != key}
         self.origins[key] = origin

@@ -78,6 +78,7 @@ def translate(
       nmt translate runs/first input.en -o output.de --continue
       nmt translate runs/first input.en --reference input.de --beam 10
       nmt translate runs/first input.en --details --flag -o output.jsonl
+      nmt translate runs/first input.en --set search.sampling.count=32 --set search.mbr.utility=chrf
       echo "a man rides a horse" | nmt translate runs/first
     """
     from nmt.text.lines import Inputs
