@@ -37,6 +37,10 @@ class Part(NamedTuple):
     peak_share: float | None  # of the matrix peak
 
 
+PRODUCTS = 0.6
+"""A part that reaches so much of the matrix peak has little else to do than multiply."""
+
+
 class Speed(NamedTuple):
     """One measurement: the median over its repeats."""
 
@@ -49,6 +53,15 @@ class Speed(NamedTuple):
     peak: float  # FLOP per second of a large matrix product in the same precision, measured just before
     precision: str
     parts: dict[str, Part]  # of the middle one of as many repeats again
+
+    @property
+    def bound(self) -> str:
+        """What to make faster first: the part that takes longest, and whether products or all else takes it."""
+        name, part = max(self.parts.items(), key=lambda item: item[1].seconds)
+        if part.peak_share is None:
+            return f"{name} ({part.share:.0%} of the time), where nothing is multiplied"
+        by = "matrix products" if part.peak_share >= PRODUCTS else "small operations and memory rather than products"
+        return f"{name} ({part.share:.0%} of the time): {by}, at {part.peak_share:.0%} of the peak"
 
 
 def bench_train(config: Config, *, vocabulary: int, length: int, steps: int, device: torch.device) -> Speed:
@@ -104,7 +117,7 @@ def bench_decode(
     """Beam search over `sentences` sources of `length` tokens, each for exactly `steps` tokens.
 
     Parts: encode (all that is done once per sentence before search), decoder (its start and its steps), head, reorder
-    (of the state), choice (all the rest of search).
+    (of the state), top-k (the choice of the best continuations), host (all the rest of search).
     """
     precision = resolve_precision(config.search.precision, device)
     peak = matrix_peak(DTYPES[precision], device)
@@ -121,10 +134,10 @@ def bench_decode(
         beam_search(model.predictor(batch), beam=beam, limits=limits, penalty=penalty, rules=[AtLeast(limits)])
 
     def search_by_part(index: int) -> Laps:
-        laps = Laps(device, rest="choice")
+        laps = Laps(device, rest="host")
         with laps.of_search(model, state):
             search(index)
-        laps.end("choice")
+        laps.end("host")
         return laps
 
     times = timed(search, repeats=repeats, warmup=1, device=device)
@@ -135,7 +148,8 @@ def bench_decode(
         "decoder": work.decoder,
         "head": work.head,
         "reorder": 0.0,
-        "choice": 0.0,
+        "top-k": 0.0,
+        "host": 0.0,
     }
     flops = {part: sentences * each for part, each in flops.items()}
     parts = middle([search_by_part(index) for index in range(repeats)])

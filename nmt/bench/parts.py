@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nmt.data.batch import Batch
 from nmt.models.interface import Source, State
 from nmt.models.seq2seq import Seq2Seq
+from nmt.search import beam
 
 Result = TypeVar("Result")
 
@@ -80,6 +81,7 @@ class Laps:
                 stack.enter_context(self.watch(model.decoder, method, "decoder"))
             stack.enter_context(self.watch(model.head, "log_probs", "head"))
             stack.enter_context(self.watch(state, "reorder", "reorder"))
+            stack.enter_context(self.watch(beam, "candidates", "top-k"))
             yield
 
 

@@ -106,4 +106,5 @@ def _show(speed: Speed, as_json: bool) -> None:
         if part.flops is not None:
             line += f"{part.flops / 1e9:>10,.1f}{part.peak_share:>9.0%}"
         typer.echo(line)
+    typer.echo(f"bounded by {speed.bound}")
     typer.echo("Parts were timed in a second pass, which waits for the device around each of them.")

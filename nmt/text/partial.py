@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -139,7 +140,10 @@ def partial_files(path: Path) -> tuple[Path, Path]:
 
 
 def fingerprint(path: Path) -> str:
-    """A short digest of a file's content, to tell whether it is the same as before."""
+    """A short digest of a file's content, to tell whether it is the same as before. A pipe, which cannot be read twice,
+    never is."""
+    if not path.is_file():
+        return f"pipe {uuid.uuid4().hex[:8]}"
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -242,6 +243,21 @@ def test_where_nothing_can_be_gone_on_with(command, run: Path, text: Path, tmp_p
     assert "exists already" in err
     _, err = command("translate", run, text, "-o", tmp_path / "new", "--continue", "--reference", text, code=2)
     assert "--continue sees only the lines that are left" in err
+
+
+def test_a_dictionary_from_a_pipe_is_read_once_and_never_the_same(
+    command, run: Path, text: Path, tmp_path: Path, interrupts: Interrupts
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    arguments = ["translate", run, text, "-o", tmp_path / "out", "--replace-unk", "--dictionary", tmp_path / "pipe"]
+    for left, options, code in ((2, [], 130), (10**9, ["--continue"], 2), (10**9, ["--force"], 0)):
+        interrupts.left = left
+        writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(b"w1\tw2\n",))
+        writer.start()
+        _, err = command(*arguments, *options, code=code)
+        writer.join()
+        assert ('dictionary was "pipe ' in err) == (code == 2)
+    assert leftovers(tmp_path) == ["out"]
 
 
 KILLED = """

@@ -144,7 +144,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 TRAINING = ["encoder", "decoder", "head", "backward", "optimiser", "other"]
-SEARCH = ["encode", "decoder", "head", "reorder", "choice"]
+SEARCH = ["encode", "decoder", "head", "reorder", "top-k", "host"]
 
 
 @pytest.mark.usefixtures("quick")
@@ -196,7 +196,8 @@ def test_backward_is_a_part_of_its_own(clock: Clock, monkeypatch: pytest.MonkeyP
         ("decoder", RnnDecoder, "step", 4),
         ("head", VocabHead, "log_probs", 4),
         ("reorder", RnnState, "reorder", 3),  # none after the last step
-        ("choice", beam, "candidates", 4),
+        ("top-k", beam, "candidates", 4),
+        ("host", beam.Pool, "add", 4),
     ],
 )
 def test_parts_of_search(clock: Clock, part: str, owner: object, method: str, calls: int) -> None:
@@ -299,3 +300,18 @@ def test_the_matrix_peak_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     size = 1536
     assert matrix_peak(torch.float32, CPU) == 2.0 * size**3
     assert seen == [(size, torch.float32)] * 2
+
+
+@pytest.mark.parametrize(
+    ("parts", "bound"),
+    [
+        ({"head": (3.0, 0.7), "host": (1.0, None)}, r"head (75% of the time): matrix products, at 70% of the peak"),
+        ({"head": (3.0, 0.2)}, "head (100% of the time): small operations and memory rather than products, at 20% of"),
+        ({"head": (1.0, 0.9), "host": (3.0, None)}, "host (75% of the time), where nothing is multiplied"),
+    ],
+)
+def test_what_bounds_it(parts: dict[str, tuple[float, float | None]], bound: str) -> None:
+    total = sum(seconds for seconds, _ in parts.values())
+    shares = {name: bench.Part(s, s / total, None if p is None else p * 1e9, p) for name, (s, p) in parts.items()}
+    speed = Speed(1.0, "sentences/s", total, 1.0, 1.0, 1.0, 1e9, "float32", shares)
+    assert speed.bound.startswith(bound)
