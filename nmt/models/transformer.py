@@ -178,8 +178,8 @@ class KVCache(NamedTuple):
     projections, and saves a copy of the whole cache at every step.
     """
 
-    keys: Tensor  # [B,L,H,steps*K,Dh]
-    values: Tensor  # [B,L,H,steps*K,Dh]
+    keys: Tensor  # [L,B,H,steps*K,Dh]: sentences and heads of a layer lie together, as batched products want them
+    values: Tensor  # [L,B,H,steps*K,Dh]
     writers: Tensor  # [B,K,P] the beams that wrote the P positions of each beam's past
 
     @property
@@ -192,7 +192,7 @@ class KVCache(NamedTuple):
         keys, values = self.keys, self.values
         if len(rows) < sentences * beams:
             kept = rows[::beams] // beams
-            keys, values = keys.index_select(0, kept), values.index_select(0, kept)
+            keys, values = keys.index_select(1, kept), values.index_select(1, kept)
         return KVCache(keys, values, self.writers.flatten(0, 1).index_select(0, rows).unflatten(0, (-1, beams)))
 
     def next(self) -> KVCache:
@@ -204,7 +204,7 @@ class KVCache(NamedTuple):
     def layer(self, number: int) -> tuple[Tensor, Tensor]:
         """[B,H,P*K,Dh] each: what a layer attends to."""
         used = self.position * self.writers.shape[1]
-        return self.keys[:, number, :, :used], self.values[:, number, :, :used]
+        return self.keys[number, :, :, :used], self.values[number, :, :, :used]
 
     def allowed(self) -> Tensor | None:
         """[B,1,K,P*K] which of them are a beam's own past; None when there is one beam."""
@@ -248,7 +248,7 @@ class TransformerDecoder(Decoder[KVCache]):
         sentences, heads, _, width = source.keys[0].shape
         beams = rows // sentences
         keys, values = (
-            source.keys[0].new_empty(sentences, len(self.layers), heads, steps * beams, width) for _ in range(2)
+            source.keys[0].new_empty(len(self.layers), sentences, heads, steps * beams, width) for _ in range(2)
         )
         nothing = torch.empty(sentences, beams, 0, dtype=torch.int64, device=keys.device)
         return KVCache(keys, values, nothing)
