@@ -14,6 +14,7 @@ from nmt.device import autocast
 from nmt.score import score_pairs
 from nmt.search.beam import beam_search
 from nmt.search.rules import AtLeast
+from nmt.search.sampling import sample
 from nmt.translate import Translator
 
 CPU = torch.device("cpu")
@@ -214,3 +215,48 @@ def test_scores_are_those_of_the_cpu(device, tmp_path):
     here, there = (list(score_pairs(Translator.load(run, device=place), pairs)) for place in ("cpu", str(device)))
     for expected, found in zip(here, there, strict=True):
         assert found.token_log_probs == pytest.approx(expected.token_log_probs, abs=MARGIN)
+
+
+SAMPLING = {"temperature": 0.8, "top_k": 4, "top_p": 0.9, "seed": 3}
+
+
+def draw(predictor, limits, **options):
+    keys = range(predictor.sentences)
+    with torch.inference_mode():
+        return sample(predictor, count=5, limits=limits, keys=keys, penalty=MEAN, **SAMPLING, **options)
+
+
+def test_samples_are_those_of_the_cpu(device):
+    """Of a table, whose probabilities are the same everywhere; a draw on an edge may fall to either side."""
+    tables = TablePredictor.random(12, 4, 7, seed=3).tables
+    here, there = (draw(DeviceTables(tables.to(place)), torch.full((12,), 4)) for place in (device, "cpu"))
+    same = [a.tokens == b.tokens for x, y in zip(here, there, strict=True) for a, b in zip(x, y, strict=True)]
+    assert sum(same) >= len(same) - 1
+
+
+@pytest.mark.parametrize("name", ["lstm", "transformer", "copy"])
+def test_a_sampling_step_synchronises_once(name, device, synchronisations):
+    model, pairs = build(name).to(device), batch().to(device)
+    count = len(pairs.src.ids)
+
+    def syncs(steps):
+        limits = torch.full((count,), steps)
+        predictor = model.predictor(pairs)
+        return synchronisations(lambda: draw(predictor, limits, rules=[AtLeast(limits.to(device))]))
+
+    syncs(4)  # the first use loads kernels
+    assert syncs(40) - syncs(20) <= 20
+
+
+@pytest.mark.parametrize("name", ["lstm", "transformer", "copy"])
+def test_a_shortlist_is_that_of_the_cpu(name, device):
+    src = sentences(4)
+    lists = torch.tensor([[0, 1, 2, 3, 5, 6, 7 + n] for n in range(4)])
+    limits = torch.tensor([len(s) + 3 for s in src])
+    found = []
+    for place in (device, torch.device("cpu")):
+        with torch.inference_mode():
+            predictor = build(name).to(place).predictor(collate(src).to(place), lists.to(place))
+            found.append(beam_search(predictor, beam=3, limits=limits, penalty=MEAN))
+    for one, other in zip(*found, strict=True):
+        assert [h.score for h in one] == pytest.approx([h.score for h in other], rel=1e-3, abs=1e-4)
