@@ -82,6 +82,9 @@ class TrainConfig(Settings):
     samples: Annotated[int, Field(ge=0)] = Field(4, description="translations shown at each validation")
     keep: PositiveInt = Field(5, description="checkpoints kept: so many of the last and so many of the best")
     average: AverageConfig | None = AverageConfig()
+    mean_decay: Rate = Field(
+        0.0, description="judge and save a running mean of the weights, such as 0.999 (exponential); 0 = themselves"
+    )
 
     @model_validator(mode="after")
     def _enough_are_kept(self) -> Self:

@@ -22,6 +22,7 @@ from nmt.rundir import (
     read_tensors,
     save_tensors,
 )
+from nmt.train.mean import RunningMean
 from nmt.train.state import Scored, TrainState, ranked
 
 
@@ -29,21 +30,28 @@ def checkpoint_name(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def save_checkpoint(run: RunDir, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState) -> str:
-    """Writes the checkpoint of this step and moves `last` to it; returns its name."""
+def save_checkpoint(
+    run: RunDir, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState, mean: RunningMean
+) -> str:
+    """Writes the checkpoint of this step and moves `last` to it; returns its name. The model in it is the mean."""
     name = checkpoint_name(state.step)
-    with written_aside(run.checkpoints / name) as folder:
+    with written_aside(run.checkpoints / name) as folder, mean.judged():
         save_tensors(folder / MODEL, distinct_tensors(model))
-        save_tensors(folder / OPTIMIZER, _optimizer_tensors(model, optimizer))
+        save_tensors(folder / OPTIMIZER, {**_optimizer_tensors(model, optimizer), **mean.raw()})
         (folder / STATE).write_text(json_text(state.to_json()), encoding="utf-8")
     run.point("last", name)
     return name
 
 
 def restore(
-    run: RunDir, model: nn.Module, optimizer: torch.optim.Optimizer, *, report: Callable[[str], None]
+    run: RunDir,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    mean: RunningMean,
+    *,
+    report: Callable[[str], None],
 ) -> TrainState:
-    """Puts model and optimiser back to `last`; where that is damaged, to the checkpoint before it, and says so.
+    """Puts model, optimiser and mean back to `last`; where that is damaged, to the checkpoint before it, and says so.
 
     UserError when none can be read. Afterwards `last` and `best` point to checkpoints that exist.
     """
@@ -53,7 +61,7 @@ def restore(
     first_error: UserError | None = None
     for name in names:
         try:
-            state = _load(run.checkpoints / name, model, optimizer)
+            state = _load(run.checkpoints / name, model, optimizer, mean)
         except UserError as error:
             report(f"checkpoint {name} cannot be used: {error.message}")
             first_error = first_error or error
@@ -120,16 +128,17 @@ def choose(checkpoints: Sequence[Scored], metric: str, which: str, count: int) -
     return sorted(pool, key=lambda c: c.step)
 
 
-def _load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
+def _load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, mean: RunningMean) -> TrainState:
     state = _read_state(folder / STATE)
     stored = read_tensors(folder / OPTIMIZER)
     load_weights(folder / MODEL, model)
+    mean.restore(stored)
     for name, parameter in model.named_parameters():
         prefix = f"{name}."
         optimizer.state[parameter] = {
             key.removeprefix(prefix): tensor.to(parameter.device)
             for key, tensor in stored.items()
-            if key.startswith(prefix) and "." not in key.removeprefix(prefix)
+            if key.startswith(prefix) and "." not in key.removeprefix(prefix) and key != f"{prefix}raw"
         }
     return state
 

@@ -24,6 +24,7 @@ from nmt.report import write_report
 from nmt.rundir import MODEL, RunDir, load_weights
 from nmt.text.vectors import read_vectors
 from nmt.train.checkpoint import choose, remove_others, restore, save_checkpoint, thin_out, write_average
+from nmt.train.mean import RunningMean
 from nmt.train.metrics import Console, Reporter, Values, Window
 from nmt.train.optim import after_validation, learning_rate, make_optimizer
 from nmt.train.state import Scored, TrainState, improves
@@ -68,9 +69,10 @@ def train(
         reading = choose_reading(model, config.align, device=device)  # a mistake in the settings is told now
     model.train()
     optimizer = make_optimizer(settings.optimizer, model)
+    mean = RunningMean(model, settings.mean_decay)
     state = TrainState()
     if resume:
-        state = restore(run, model, optimizer, report=console.say)
+        state = restore(run, model, optimizer, mean, report=console.say)
         console.say(f"going on from step {state.step}")
     else:
         if init_from is not None:
@@ -78,7 +80,9 @@ def train(
         else:
             for table, path, sides in pretrained:
                 _start_from_vectors(table, path, prepared, sides, console)
-        save_checkpoint(run, model, optimizer, state)  # to come back to, whatever happens before the first validation
+        mean = RunningMean(model, settings.mean_decay)
+        # To come back to, whatever happens before the first validation.
+        save_checkpoint(run, model, optimizer, state, mean)
 
     stream = batches(
         prepared.train,
@@ -106,6 +110,7 @@ def train(
             )
             window.add(sums, tokens)
             state.step += 1
+            mean.update(state.step)
             state.batch = group[-1][0] + 1
             state.pairs += sum(len(batch.indices) for _, batch in group)
             state.tokens += tokens
@@ -118,14 +123,15 @@ def train(
             if state.step % settings.validate_every == 0 or state.step == settings.steps:
                 console.note("translating the development set")
                 state.window = window.save()  # before the weights are judged: raises if they have diverged
-                validation = validate(
-                    model, prepared, config, device=device, precision=settings.precision, reading=reading
-                )
+                with mean.judged():
+                    validation = validate(
+                        model, prepared, config, device=device, precision=settings.precision, reading=reading
+                    )
                 improved = _remember(state, validation, settings)
                 state.seconds = time.monotonic() - started
                 # Reported first: should the checkpoint not come about, resuming cuts the report off again.
                 _report_validation(reporter, state, validation, improved=improved)
-                name = save_checkpoint(run, model, optimizer, state)
+                name = save_checkpoint(run, model, optimizer, state, mean)
                 if improved:
                     run.point("best", name)
                 remove_others(run, [c.name for c in state.checkpoints])
@@ -133,7 +139,7 @@ def train(
 
         if signals.caught is not None and (not state.checkpoints or state.checkpoints[-1].step < state.step):
             state.window = window.save()
-            save_checkpoint(run, model, optimizer, state)
+            save_checkpoint(run, model, optimizer, state, mean)
 
     if signals.caught is not None:
         console.say(f"interrupted: saved at step {state.step}. To go on: nmt train {run.path} --resume")

@@ -89,6 +89,7 @@ def assert_same(one, two):
         ("lstm", {"schedule": {"kind": "plateau", "patience": 1}, "metric": "chrf"}),
         ("gru", {"accumulate": 2, "optimizer": {"kind": "adamw", "weight_decay": 0.1}, "metric": "loss"}),
         ("transformer", {"precision": "bfloat16"}),
+        ("lstm-feeding", {"mean_decay": 0.9}),
     ],
 )
 def test_resumed_training_is_uninterrupted_training(tmp_path, corpus, name, settings):

@@ -13,6 +13,7 @@ from zoo import WORDS, ZOO, batch, build, each_model, write_run
 from nmt.config import TrainConfig
 from nmt.rundir import MODEL, RunDir, load_model, read_tensors
 from nmt.train.checkpoint import restore, save_checkpoint
+from nmt.train.mean import RunningMean
 from nmt.train.optim import make_optimizer
 from nmt.train.state import TrainState
 from nmt.train.step import label_tokens, train_step
@@ -55,7 +56,7 @@ def test_a_saved_model_comes_back_bit_by_bit(tmp_path: Path, name: str) -> None:
     model = build(name).train()
     optimizer = make_optimizer(SETTINGS.optimizer, model)
     steps(model, optimizer, 0, 3)
-    saved = save_checkpoint(run, model, optimizer, TrainState(step=3))
+    saved = save_checkpoint(run, model, optimizer, TrainState(step=3), RunningMean(model, 0.0))
 
     loaded = load_model(run, "last")
     assert not loaded.training
@@ -72,7 +73,7 @@ def test_a_saved_model_comes_back_bit_by_bit(tmp_path: Path, name: str) -> None:
 
     again = build(name, seed=2).train()
     other = make_optimizer(SETTINGS.optimizer, again)
-    assert restore(run, again, other, report=pytest.fail).step == 3
+    assert restore(run, again, other, RunningMean(again, 0.0), report=pytest.fail).step == 3
     assert steps(again, other, 3, 3) == steps(model.train(), optimizer, 3, 3)
 
 

@@ -23,6 +23,7 @@ from nmt.train.checkpoint import (
     thin_out,
     write_average,
 )
+from nmt.train.mean import RunningMean
 from nmt.train.metrics import Window, cut_back
 from nmt.train.optim import make_optimizer
 from nmt.train.state import Scored, TrainState, improves
@@ -34,13 +35,14 @@ SETTINGS = TrainConfig()
 class Training:
     """A run with a tiny model that takes real steps."""
 
-    def __init__(self, path, name="lstm-feeding"):
+    def __init__(self, path, name="lstm-feeding", decay=0.0):
         config = Config(tokenizer=WordsConfig(), model=ZOO[name])
         tokenizer = WordTokenizer([f"w{n}" for n in range(15)], WordsConfig())
         self.run = RunDir(path) if path.exists() else RunDir.create(path, config, (tokenizer, tokenizer))
         torch.manual_seed(3)
         self.model = build_model(config.model, 19, 19)
         self.optimizer = make_optimizer(SETTINGS.optimizer, self.model)
+        self.mean = RunningMean(self.model, decay)
         self.state = TrainState()
 
     def step(self):
@@ -56,16 +58,17 @@ class Training:
             precision="float32",
         )
         self.state.step += 1
+        self.mean.update(self.state.step)
 
     def save(self, score):
         self.state.checkpoints.append(Scored(f"step-{self.state.step:08d}", self.state.step, score))
-        save_checkpoint(self.run, self.model, self.optimizer, self.state)
+        save_checkpoint(self.run, self.model, self.optimizer, self.state, self.mean)
         if max(c.score for c in self.state.checkpoints) == score:
             self.run.point("best", self.state.checkpoints[-1].name)
 
     def restore(self):
         reports = []
-        self.state = restore(self.run, self.model, self.optimizer, report=reports.append)
+        self.state = restore(self.run, self.model, self.optimizer, self.mean, report=reports.append)
         return reports
 
 
@@ -81,7 +84,7 @@ def training(tmp_path):
 
 def test_training_goes_on_from_a_checkpoint_bit_for_bit(training):
     training.state.window = [0.1, 1 / 3, 2.5, 70, 3]
-    save_checkpoint(training.run, training.model, training.optimizer, training.state)
+    save_checkpoint(training.run, training.model, training.optimizer, training.state, training.mean)
     other = Training(training.run.path)
     assert other.restore() == []
     assert other.state == training.state
@@ -202,3 +205,49 @@ def test_the_record_is_cut_back_to_a_step(tmp_path):
     cut_back(path, 10)
     assert path.read_text() == '{"step": 5, "a": 1}\n{"step": 10}\n{"step": 10, "b": "é"}\n'
     cut_back(tmp_path / "none", 10)
+
+
+def weights(model):
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def test_the_running_mean_is_a_sum_of_what_the_weights_were(tmp_path):
+    """m_n = sum over k of w_k (1 - d_k) times the d of all later updates; the checkpoint holds m, training goes on
+    with w."""
+    training = Training(tmp_path / "run", decay=0.3)
+    seen = [weights(training.model)]
+    for _ in range(5):
+        training.step()
+        seen.append(weights(training.model))
+    decays = [min(0.3, (1 + n) / (10 + n)) for n in range(1, 6)]
+    training.save(1.0)
+    stored = read_tensors(training.run.checkpoint("last") / MODEL)
+    for name in weights(training.model):
+        expected = seen[0][name].double()
+        for decay, weight in zip(decays, seen[1:], strict=True):
+            expected = decay * expected + (1 - decay) * weight[name].double()
+        torch.testing.assert_close(stored[name].double(), expected, atol=1e-6, rtol=1e-5)
+        assert torch.equal(weights(training.model)[name], seen[-1][name])
+    with training.mean.judged():
+        assert all(torch.equal(weights(training.model)[name], stored[name]) for name in stored if name in seen[0])
+
+
+def test_training_goes_on_with_the_weights_not_their_mean(tmp_path):
+    training = Training(tmp_path / "run", decay=0.9)
+    for _ in range(3):
+        training.step()
+    training.save(1.0)
+    other = Training(tmp_path / "run", decay=0.9)
+    assert other.restore() == []
+    for each in (training, other):
+        each.step()
+    for name, weight in weights(training.model).items():
+        assert torch.equal(weights(other.model)[name], weight)
+        assert torch.equal(other.mean.means[name], training.mean.means[name])
+
+
+def test_a_checkpoint_without_a_mean_is_not_taken_for_one_with(tmp_path):
+    training = Training(tmp_path / "run")
+    training.save(1.0)
+    with pytest.raises(UserError, match="no weights beside their running mean"):
+        Training(tmp_path / "run", decay=0.9).restore()
