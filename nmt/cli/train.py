@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -43,6 +44,10 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace the run that is there.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run from its last checkpoint.")] = False,
+    max_time: Annotated[
+        str | None,
+        typer.Option(help="Stop after so long, like 90m or 1h30m; training may then be resumed.", metavar="TIME"),
+    ] = None,
     init_from: Annotated[
         Path | None,
         typer.Option(help="Start from the best weights of this run, with its model and tokenizers.", metavar="RUN2"),
@@ -58,8 +63,10 @@ def train(
       nmt train --src train.en --tgt train.de -o runs/first
       nmt train rnn.yaml -o runs/rnn --set train.steps=2000
       nmt train runs/rnn --resume --set train.steps=4000
+      nmt train transformer.yaml -o runs/night --max-time 8h
     """
     overrides = settings or []
+    budget = None if max_time is None else parse_time(max_time)
     if resume:
         texts = {"--src": src, "--tgt": tgt, "--dev-src": dev_src, "--dev-tgt": dev_tgt, "--data": data}
         given = {**texts, "-o": out, "--init-from": init_from, "--force": force}
@@ -69,12 +76,12 @@ def train(
                 f"--resume takes a run and no {unwanted}" if unwanted else "--resume needs the run to go on with",
                 f"write: nmt train {shlex.quote(str(out or config or 'RUN'))} --resume",
             )
-        _resume(config, overrides, device)
+        _resume(config, overrides, device, budget)
     else:
         if out is None:
             raise UserError("no place for the run", "name a new folder: -o runs/first")
         section = _data_section(src, tgt, dev_src, dev_tgt, data)
-        _start(config, section, overrides, out, device=device, force=force, init_from=init_from)
+        _start(config, section, overrides, out, device=device, force=force, init_from=init_from, budget=budget)
 
 
 def _start(
@@ -86,6 +93,7 @@ def _start(
     device: str,
     force: bool,
     init_from: Path | None,
+    budget: float | None,
 ) -> None:
     from nmt.settings import check_files, load_config
 
@@ -153,10 +161,10 @@ def _start(
             shutil.rmtree(draft, ignore_errors=True)
     if draft is not None:
         prepared = open_prepared(run.path / "data")
-    _train(run, prepared, console, device, init_from=weights)
+    _train(run, prepared, console, device, budget=budget, init_from=weights)
 
 
-def _resume(path: Path, overrides: list[str], device: str) -> None:
+def _resume(path: Path, overrides: list[str], device: str, budget: float | None) -> None:
     from nmt.rundir import RunDir
     from nmt.settings import load_config
 
@@ -180,7 +188,7 @@ def _resume(path: Path, overrides: list[str], device: str) -> None:
         raise UserError(f"{folder} is not the corpus that {path} was trained on", "start a new run on it")
     if config != run.config:
         run.replace_config(config)
-    _train(run, prepared, Console(), device, resume=True)
+    _train(run, prepared, Console(), device, budget=budget, resume=True)
 
 
 def _train(
@@ -189,6 +197,7 @@ def _train(
     console: Console,
     device: str,
     *,
+    budget: float | None,
     resume: bool = False,
     init_from: Path | None = None,
 ) -> None:
@@ -203,7 +212,9 @@ def _train(
         f"training {run.path} on {place} in {precision}: {len(prepared.train):,} pairs, dev {len(prepared.dev):,}\n"
         f"watch {run.path / 'report.html'} in a browser"
     )
-    outcome = train_loop(run, prepared, device=place, console=console, resume=resume, init_from=init_from)
+    outcome = train_loop(
+        run, prepared, device=place, console=console, resume=resume, init_from=init_from, max_seconds=budget
+    )
     if outcome.signal is not None:
         raise typer.Exit(128 + outcome.signal)
     if outcome.score is None:
@@ -217,6 +228,17 @@ def _train(
         f"  nmt plot {name} SOURCE -o PICTURES\n"
         f"Curves, samples and their attention: {run.path / 'report.html'}"
     )
+
+
+def parse_time(text: str) -> float:
+    """Seconds of `90m`, `2h`, `1h30m` or `45s`; UserError for anything else, and for no time at all."""
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip())
+    seconds = (
+        0 if match is None else sum(int(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True))
+    )
+    if not seconds:
+        raise UserError(f"--max-time {text}: not a time", "Write it like 90m, 2h or 1h30m.")
+    return float(seconds)
 
 
 def _data_section(

@@ -49,12 +49,13 @@ def train(
     console: Console,
     resume: bool = False,
     init_from: Path | None = None,
+    max_seconds: float | None = None,
 ) -> Outcome:
-    """Trains the model of `run` on `prepared` until its steps are done, patience is out, or a signal comes.
+    """Trains the model of `run` on `prepared` until its steps are done, patience or time is out, or a signal comes.
 
     `resume` goes on from the last checkpoint, on the CPU bit for bit as if nothing had happened. `init_from` is the
     folder of a checkpoint of the same shapes to start from. `train.precision` must be resolved (not `auto`), so that
-    a run keeps it. Pretrained word vectors are read unless it resumes or starts from a checkpoint. SIGINT and SIGTERM
+    a run keeps it. After `max_seconds` of this call it validates, saves and ends. Pretrained word vectors are read unless it resumes or starts from a checkpoint. SIGINT and SIGTERM
     end the step at hand, save, and are given back in the outcome; a second one stops at once.
     """
     config, settings = run.config, run.config.train
@@ -92,9 +93,11 @@ def train(
         copier=make_copier(src, tgt) if model.head.copies else None,
     )
     window = Window(device, state.window)
-    started = time.monotonic() - state.seconds
+    began = time.monotonic()
+    started = began - state.seconds
+    out_of_time = False
     with Signals() as signals, Reporter(run, console, step=state.step, total=settings.steps) as reporter:
-        while (reason := _reason_to_stop(state, settings, signals)) is None:
+        while (reason := _reason_to_stop(state, settings, signals, out_of_time=out_of_time)) is None:
             group = [next(stream) for _ in range(settings.accumulate)]
             tokens = sum(label_tokens(batch) for _, batch in group)
             lr = learning_rate(settings.schedule, settings.optimizer.lr, state.step + 1, state.plateau_scale)
@@ -116,11 +119,12 @@ def train(
             state.tokens += tokens
             state.seconds = time.monotonic() - started
             console.advance(state.step)
+            out_of_time = max_seconds is not None and time.monotonic() - began >= max_seconds
 
             if state.step % settings.log_every == 0:
                 report = {"epoch": round(state.pairs / len(prepared.train), 4), **window.report(), "lr": lr}
                 reporter.write(state.step, {**report, "tokens": state.tokens, "seconds": round(state.seconds, 1)})
-            if state.step % settings.validate_every == 0 or state.step == settings.steps:
+            if state.step % settings.validate_every == 0 or state.step == settings.steps or out_of_time:
                 console.note("translating the development set")
                 state.window = window.save()  # before the weights are judged: raises if they have diverged
                 with mean.judged():
@@ -202,9 +206,11 @@ def _start_from_vectors(
     console.say(f"{path.name}: {coverage}")
 
 
-def _reason_to_stop(state: TrainState, settings: TrainConfig, signals: Signals) -> str | None:
+def _reason_to_stop(state: TrainState, settings: TrainConfig, signals: Signals, *, out_of_time: bool) -> str | None:
     if signals.caught is not None:
         return "interrupted"
+    if out_of_time and state.step < settings.steps:
+        return f"out of time at step {state.step} of {settings.steps} (go on: --resume)"
     if state.step >= settings.steps:
         return f"done: {state.step} steps (more: --resume --set train.steps=N)"
     if settings.patience is not None and state.stale >= settings.patience:

@@ -171,3 +171,16 @@ def test_sigterm_saves_and_says_how_to_go_on(call, tmp_path):
     assert step > 0
     said = call("train", "run", "--resume", "--set", f"train.steps={step + 1}")
     assert f"going on from step {step}" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90m", 5400), ("2h", 7200), ("1h30m", 5400), ("45s", 45), ("1h1m1s", 3661), (" 5m ", 300)]
+)
+def test_times_are_read(text, seconds):
+    assert parse_time(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "90", "0m", "1.5h", "m", "-2h", "30m1h"])
+def test_other_times_are_refused(text):
+    with pytest.raises(UserError, match="not a time"):
+        parse_time(text)

@@ -180,3 +180,17 @@ def test_training_learns(tmp_path, corpus):
     assert outcome.score <= min(losses)
     assert (outcome.best == "average-best-4") == (outcome.score < min(losses))
     assert [json.loads(line)["step"] for line in samples.splitlines()] == [30, 60, 90, 120]
+
+
+def test_out_of_time_it_validates_saves_and_can_go_on(tmp_path, corpus):
+    """The step at hand is finished; what comes of going on is as if it had been validated there anyway."""
+    run = create(tmp_path / "run", corpus, average=None)
+    console = Interrupting()
+    outcome = go(run, corpus, console, max_seconds=0.0)
+    assert (outcome.step, outcome.best, outcome.signal) == (1, "step-00000001", None)
+    assert "out of time at step 1 of 40 (go on: --resume)" in console.file.getvalue()
+    assert go(run, corpus, resume=True, max_seconds=1e9).step == 40
+    whole = create(tmp_path / "whole", corpus, average=None)
+    go(whole, corpus)
+    ours, theirs = (read_tensors(each.checkpoint("last") / MODEL) for each in (run, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
