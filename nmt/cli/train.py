@@ -233,12 +233,11 @@ def _train(
 def parse_time(text: str) -> float:
     """Seconds of `90m`, `2h`, `1h30m` or `45s`; UserError for anything else, and for no time at all."""
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip())
-    seconds = (
-        0 if match is None else sum(int(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True))
-    )
-    if not seconds:
+    hours, minutes, seconds = (0, 0, 0) if match is None else (int(part or 0) for part in match.groups())
+    total = 3600 * hours + 60 * minutes + seconds
+    if not total:
         raise UserError(f"--max-time {text}: not a time", "Write it like 90m, 2h or 1h30m.")
-    return float(seconds)
+    return float(total)
 
 
 def _data_section(

@@ -55,8 +55,9 @@ def train(
 
     `resume` goes on from the last checkpoint, on the CPU bit for bit as if nothing had happened. `init_from` is the
     folder of a checkpoint of the same shapes to start from. `train.precision` must be resolved (not `auto`), so that
-    a run keeps it. After `max_seconds` of this call it validates, saves and ends. Pretrained word vectors are read unless it resumes or starts from a checkpoint. SIGINT and SIGTERM
-    end the step at hand, save, and are given back in the outcome; a second one stops at once.
+    a run keeps it. After `max_seconds` of this call it validates, saves and ends. Pretrained word vectors are read
+    unless it resumes or starts from a checkpoint. SIGINT and SIGTERM end the step at hand, save, and are given back in
+    the outcome; a second one stops at once.
     """
     config, settings = run.config, run.config.train
     torch.manual_seed(settings.seed)

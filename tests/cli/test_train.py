@@ -13,6 +13,8 @@ import time
 import pytest
 
 from nmt.cli.main import run as nmt
+from nmt.cli.train import parse_time
+from nmt.errors import UserError
 from nmt.rundir import RunDir
 
 TINY = """
