@@ -91,7 +91,7 @@ class SearchConfig(Settings):
     ban: Annotated[tuple[str, ...], Strict(False)] = Field((), description="words or phrases that are never written")
     sampling: SamplingConfig | None = Field(None, description="draw outputs instead of searching for the best")
     mbr: MbrConfig | None = Field(None, description="choose among the samples, or the beam, by minimum Bayes risk")
-    max_tokens: PositiveInt = Field(8192, description="size of a batch: source tokens times beams, padding included")
+    max_tokens: PositiveInt = Field(16384, description="size of a batch: source tokens times beams, padding included")
     max_source: PositiveInt = Field(1024, description="longer lines are not translated (an empty line and a message)")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "float32", description="of the weights in search; bfloat16 is faster where the machine is, and rounds scores"
