@@ -27,6 +27,7 @@ from nmt.data.plan import plan_evaluation
 from nmt.device import resolve_device, resolve_precision
 from nmt.errors import UserError
 from nmt.models.ensemble import Ensemble
+from nmt.models.packed import pack
 from nmt.models.seq2seq import Seq2Seq
 from nmt.rundir import RunDir, load_model
 from nmt.search.beam import beam_search
@@ -94,6 +95,7 @@ class Translator:
             raise UserError("search.coverage_penalty needs attention, and nothing in this model looks at the source")
         dtype = DTYPES[resolve_precision(search.precision, device)]
         self.model = copy.deepcopy(model).to(device=device, dtype=dtype).eval()
+        pack(self.model)
         self.tokenizers = tokenizers
         self.copier = make_copier(*tokenizers) if model.copies else None
         self.search = search

@@ -10,13 +10,17 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from nmt.data.batch import PAD, UNK
 from nmt.models.attention import Attention
-from nmt.models.interface import Features, Head, Memory, Probe, Source, Subset, TokenLosses
+from nmt.models.interface import Features, Forced, Head, Memory, Probe, Source, Subset, TokenLosses
 
 CHUNK = 1 << 20
 """Logits that exist at a time, a compromise: matrix products want many rows, the passes over them a warm cache."""
+
+ROWS = 256
+"""Target positions whose distributions exist at a time where two are compared."""
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -66,6 +70,26 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return d_hidden, d_weight.to(weight.dtype), d_bias.to(bias.dtype), None, None
 
 
+def divergence(head: Head, one: Forced, other: Forced) -> tuple[Tensor, Tensor]:
+    """`Head.divergence` from the head's own log-probabilities, some sentences at a time, each made again for backward."""
+    sentences = torch.arange(len(one.labels), device=one.labels.device).split(max(1, ROWS // one.labels.shape[1]))
+    parts = [
+        checkpoint(
+            _divergence, head, one.select(some), other.select(some), use_reentrant=False, preserve_rng_state=False
+        )
+        for some in sentences
+    ]
+    there, back = zip(*parts, strict=True)
+    return torch.cat(there), torch.cat(back)
+
+
+def _divergence(head: Head, one: Forced, other: Forced) -> tuple[Tensor, Tensor]:
+    # What nothing supports has no probability; here it has 1e-38, as in the losses, so that differences are finite.
+    p, q = (head.log_probs(said.features, said.source).clamp_min(math.log(LEAST)) for said in (one, other))
+    apart = (p - q) * (one.labels != PAD)[:, :, None]
+    return (p.exp() * apart).sum(dim=-1), -(q.exp() * apart).sum(dim=-1)
+
+
 class VocabHead(Head):
     """softmax(W h + b) over the target vocabulary. W may be the target embedding, behind a projection to its width."""
 
@@ -77,9 +101,13 @@ class VocabHead(Head):
         if table is None:
             nn.init.normal_(self.weight, std=width**-0.5)
         self.bias = nn.Parameter(torch.zeros(size))
+        self.packed: nn.Module | None = None  # W and b once more, see `packed.pack`
 
     def losses(self, features: Features, labels: Tensor, source: Source, smoothing: float) -> TokenLosses:
         return smoothed(*self.cross_entropy(features, labels), labels, smoothing)
+
+    def divergence(self, one: Forced, other: Forced) -> tuple[Tensor, Tensor]:
+        return divergence(self, one, other)
 
     def cross_entropy(self, features: Features, labels: Tensor) -> tuple[Tensor, Tensor]:
         """-log p(label) and the mean of -log p over the vocabulary, [B,T] each, padding included."""
@@ -100,7 +128,8 @@ class VocabHead(Head):
     def log_probs(self, features: Features, source: Source, subset: Subset | None = None) -> Tensor:
         hidden = self._projected(features)
         if subset is None:
-            logits = nn.functional.linear(hidden, self.weight, self.bias)
+            packed = self.packed
+            logits = nn.functional.linear(hidden, self.weight, self.bias) if packed is None else packed(hidden)
         else:
             logits = torch.baddbmm(subset.bias[:, None], hidden, subset.weights.transpose(1, 2))  # [B,Q,C]
         return torch.log_softmax(logits.float(), dim=-1)
@@ -182,6 +211,9 @@ class CopyHead(Head):
         generated = (mixture.log_generate[:, :, 0] - nll).masked_fill(~in_vocabulary, -torch.inf)
         log_copied = _log(copied).where(in_vocabulary, _finite_log(copied))
         return smoothed(-torch.logaddexp(generated, log_copied), uniform, labels, smoothing)
+
+    def divergence(self, one: Forced, other: Forced) -> tuple[Tensor, Tensor]:
+        return divergence(self, one, other)
 
     def subset(self, tokens: Tensor) -> Subset:
         return self.vocabulary.subset(tokens)

@@ -70,6 +70,23 @@ class Features(NamedTuple):
     weights: Tensor | None  # [B,Q,S] the attention a pointing head listens to, if one does
 
 
+class Forced(NamedTuple):
+    """A pass over known pairs: what the decoder says before each label, and of which source."""
+
+    features: Features  # Q = T
+    labels: Tensor  # [B,T]; 0 = padding
+    source: Source
+
+    def select(self, sentences: Tensor) -> Forced:
+        """The same for some of the sentences, `sentences` [B'] being their row numbers."""
+        parts = (None if part is None else part.index_select(0, sentences) for part in self.features)
+        return Forced(Features(*parts), self.labels.index_select(0, sentences), self.source.select(sentences))  # type: ignore[arg-type]
+
+    def halves(self) -> tuple[Forced, Forced]:
+        first, second = torch.arange(len(self.labels), device=self.labels.device).chunk(2)
+        return self.select(first), self.select(second)
+
+
 class Probe(Protocol):
     """The one door for looking at attention, or changing it. Costs nothing when absent."""
 
@@ -158,6 +175,11 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def losses(self, features: Features, labels: Tensor, source: Source, smoothing: float) -> TokenLosses:
         """Losses of `labels` [B,T] (0 = padding), computed in chunks so that [B,T,V+E] never exists at once."""
+
+    @abstractmethod
+    def divergence(self, one: Forced, other: Forced) -> tuple[Tensor, Tensor]:
+        """How far two passes over the same targets are apart, each [B,T] in nats and 0 where there is padding: the
+        Kullback-Leibler divergences KL(one || other) and KL(other || one), computed in chunks."""
 
     @abstractmethod
     def subset(self, tokens: Tensor) -> Subset:

@@ -8,7 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from nmt.data.batch import PAD, Batch
-from nmt.models.interface import Alignment, Decoder, Encoder, Features, Head, Probe, Source, State, Subset, TokenLosses
+from nmt.models.interface import (
+    Alignment,
+    Decoder,
+    Encoder,
+    Features,
+    Forced,
+    Head,
+    Probe,
+    Source,
+    State,
+    Subset,
+    TokenLosses,
+)
 
 
 class Seq2Seq(nn.Module):
@@ -32,8 +44,17 @@ class Seq2Seq(nn.Module):
 
     def forward(self, batch: Batch, smoothing: float = 0.0) -> TokenLosses:
         """Losses [B,T] of the batch's targets, EOS included, BOS not."""
+        return self.losses(self.force(batch), smoothing)
+
+    def force(self, batch: Batch) -> Forced:
+        """A pass over known pairs; training starts from here."""
         source = self.read(batch)
         features, labels = self._force(batch, source, None)
+        return Forced(features, labels, source)
+
+    def losses(self, forced: Forced, smoothing: float = 0.0) -> TokenLosses:
+        """Losses [B,T] of the labels, weighing in everything the model was told to minimise."""
+        features, labels, source = forced
         losses = self.head.losses(features, labels, source, smoothing)
         if self.coverage and features.weights is not None:
             again = coverage_loss(features.weights) * (labels != PAD)
