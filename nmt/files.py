@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from nmt.errors import UserError
+
+FULL = "Free some space on that disk"
+FORBIDDEN = "Choose a place that you may write to, or change who may"
+REFUSALS = {
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: FULL,
+    errno.EFBIG: "Lift the limit on the size of files (ulimit -f)",
+    errno.EROFS: FORBIDDEN,
+    errno.EACCES: FORBIDDEN,
+    errno.EPERM: FORBIDDEN,
+}
+"""What a system says that will not have a file written, and what helps."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -29,9 +43,13 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_atomically(path: Path, text: str) -> None:
     """Replaces a small file: whoever reads it, even after a power cut, sees the old text or the new."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    draft.write_text(text, encoding="utf-8")
-    _fsync(draft)
-    os.replace(draft, path)
+    try:
+        draft.write_text(text, encoding="utf-8")
+        _fsync(draft)
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
     _fsync(path.parent)
 
 
@@ -44,7 +62,8 @@ def written_aside(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     draft, old = (target.with_name(f".{target.name}.{os.getpid()}.{end}") for end in ("tmp", "old.tmp"))
-    shutil.rmtree(draft, ignore_errors=True)
+    for left in (draft, old):  # by a process that had our number and was killed
+        shutil.rmtree(left, ignore_errors=True)
     draft.mkdir()
     try:
         yield draft
@@ -63,6 +82,45 @@ def written_aside(target: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Deletes what processes that were killed left half-written in `folder`, for all its files or for one `name`.
+
+    What a living process is writing stays; our own number counts as that of one that was killed, so call it before
+    anything is written.
+    """
+    pattern = re.compile(rf"\.+{'.+' if name is None else re.escape(name)}\.(\d+)\.(.+\.)?tmp")
+    for path in folder.iterdir():
+        found = pattern.fullmatch(path.name)
+        if found is None or _is_another(int(found[1])):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def unwritable(path: Path | str, error: OSError, then: str | None = None) -> UserError:
+    """What to tell someone whose file cannot be written: why, what helps, and `then`, how to go on."""
+    hint = REFUSALS.get(error.errno or 0)
+    if hint is None and isinstance(path, Path) and not path.resolve().parent.is_dir():
+        hint = f"There is no folder {path.parent}: make it first"
+    if hint is not None:
+        hint += "." if then is None else f", then {then}"
+    return UserError(f"{path}: cannot be written: {error.strerror or error}", hint or then)
+
+
+@contextmanager
+def writing(path: Path | str, then: str | None = None) -> Iterator[None]:
+    """Within it a full disk, a folder that may not be written to and the like are told as `unwritable` does: of what
+    is written to `path`, or in it, or beside it before it gets its name."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSALS or not _concerns(path, error):
+            raise
+        raise unwritable(path, error, then) from error
+
+
 def json_text(value: Mapping[str, Any]) -> str:
     """An object as indented JSON, as it stands in files."""
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
@@ -74,3 +132,23 @@ def _fsync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _concerns(path: Path | str, error: OSError) -> bool:
+    """What is written to has no name any more; what cannot be made or opened has."""
+    if error.filename is None:
+        return True
+    return isinstance(path, Path) and Path(os.fsdecode(error.filename)).resolve().is_relative_to(path.resolve().parent)
+
+
+def _is_another(pid: int) -> bool:
+    """Whether another process of this number is alive."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True

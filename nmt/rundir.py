@@ -12,9 +12,13 @@ run.json            commands, versions, hardware, fingerprint of the corpus
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import subprocess
 from collections.abc import Mapping
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,7 @@ from torch import Tensor, nn
 
 from nmt.config import Config
 from nmt.errors import UserError
-from nmt.files import json_text, read_json, write_atomically, written_aside
+from nmt.files import json_text, read_json, unwritable, write_atomically, written_aside
 from nmt.models.build import build_model
 from nmt.models.seq2seq import Seq2Seq
 from nmt.settings import dump_config, load_config
@@ -45,7 +49,11 @@ class RunDir:
 
     @staticmethod
     def check_free(path: Path, *, overwrite: bool = False) -> None:
-        """UserError if a run cannot be created at `path` without destroying something the user did not name."""
+        """UserError if a run cannot be created at `path` without destroying something the user did not name, or at
+        all."""
+        there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+        if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
+            raise unwritable(path, PermissionError(errno.EACCES, f"{there} is not for you to write to"))
         if not path.exists():
             return
         if not path.is_dir():
@@ -130,7 +138,7 @@ class RunDir:
     def pointed(self, pointer: str) -> str | None:
         """The checkpoint's name that `best` or `last` holds; None before there is one."""
         try:
-            return (self.path / pointer).read_text(encoding="utf-8").strip()
+            return (self.path / pointer).read_text(encoding="utf-8").strip() or None
         except FileNotFoundError:
             return None
 
@@ -224,7 +232,14 @@ def load_weights(path: Path, model: nn.Module) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    """A safetensors file; OSError where it cannot be written."""
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))  # all that it lets out of what the system said
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -235,6 +250,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} is missing") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged: {error}", "it may have been cut short by a full disk or a copy") from error
+
+
+def describe_software() -> dict[str, str]:
+    """Versions of what results depend on besides PyTorch, and the commit where this package is part of a checkout."""
+    names = ("numpy", "safetensors", "sentencepiece", "sacrebleu")
+    facts = {"libraries": ", ".join(f"{name} {version(name)}" for name in names)}
+    here = Path(__file__).parent
+    try:
+        if _git(here, "ls-files", Path(__file__).name):  # else the repository around it is somebody else's
+            facts["commit"] = _git(here, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        pass  # no git here, or no checkout
+    return facts
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
 
 def _tied(model: nn.Module) -> list[tuple[list[str], Tensor]]:

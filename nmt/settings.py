@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode
+from ruamel.yaml.nodes import MappingNode, SequenceNode
 
 from nmt.config import Config, Settings
 from nmt.errors import UserError
@@ -29,13 +29,15 @@ Key = tuple[str, ...]
 FILES: tuple[Key, ...] = (
     ("data", "src"),
     ("data", "tgt"),
+    ("data", "more", "src"),
+    ("data", "more", "tgt"),
     ("data", "dev_src"),
     ("data", "dev_tgt"),
     ("data", "prepared"),
     ("tokenizer", "path"),
     ("tokenizer", "tgt_path"),
 )
-"""Settings that name files (`prepared`: a folder), relative to where they are written."""
+"""Settings that name files (`prepared`: a folder), relative to where they are written; those of each item of a list."""
 VECTORS: tuple[Key, ...] = (("model", "embedding", "src_vectors"), ("model", "embedding", "tgt_vectors"))
 """The same, of files that are read once, when training starts from nothing."""
 
@@ -58,14 +60,15 @@ class Layers:
     origins: dict[Key, Origin] = field(default_factory=dict)
 
     def put(self, key: Key, value: Any, origin: Origin) -> None:
-        """Sets the value at `key`, making the sections above it where there are none."""
-        section = self.values
+        """Sets the value at `key`, making the sections above it where there are none. An item of a list that is a
+        section has its number, from 1, as key."""
+        section: Any = self.values
         for depth, name in enumerate(key[:-1], start=1):
-            if section.get(name) is None:
+            if isinstance(section, dict) and section.get(name) is None:
                 section[name] = {}
                 self.origins.setdefault(key[:depth], origin)
-            section = section[name]
-            if not isinstance(section, dict):
+            section = _look_up(section, (name,))
+            if not isinstance(section, dict) and (depth == len(key) - 1 or not isinstance(section, list)):
                 name = ".".join(key[:depth])
                 raise UserError(
                     f"{origin}: {name} is not a section, but {_found(section)}",
@@ -80,23 +83,53 @@ class Layers:
         return next((self.origins[key[:n]] for n in range(len(key), 0, -1) if key[:n] in self.origins), None)
 
 
-def load_config(path: Path | None, overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None) -> Config:
+def load_config(
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    base: Mapping[str, Any] | None = None,
+    *,
+    beneath: Mapping[str, Any] | None = None,
+) -> Config:
     """The settings of a YAML file (None or empty: all defaults), changed by `base` (nested mappings, merged key by
-    key), then by `overrides` ("model.encoder.layers=2": a dotted key and a YAML value).
+    key), then by `overrides` ("model.encoder.layers=2": a dotted key and a YAML value). `beneath` stands for defaults:
+    it holds where none of these says anything, and not in a section that they give another kind.
 
     File names become absolute: those in the file are relative to its folder, the others to the current one.
     Raises UserError that lists every problem.
     """
+    layers = _layers(path, overrides, base)
+    _lay_beneath(layers, beneath or {})
+    try:
+        return Config.model_validate(_complete(layers.values, Config))
+    except ValidationError as error:
+        raise _one_error([_explain(problem, layers) for problem in error.errors()]) from error
+
+
+def said(path: Path | None, overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    """What `load_config` would be told, nested, without defaults."""
+    return _layers(path, overrides, base).values
+
+
+def _layers(path: Path | None, overrides: Sequence[str], base: Mapping[str, Any] | None) -> Layers:
     layers = Layers() if path is None else _read_file(path)
     for key, value in _leaves(base or {}):
         layers.put(key, _absolute(key, value, Path.cwd()), Origin("command line"))
     for override in overrides:
         key, value = _parse_override(override)
         layers.put(key, _absolute(key, value, Path.cwd()), Origin(f"--set {'.'.join(key)}"))
-    try:
-        return Config.model_validate(_complete(layers.values, Config))
-    except ValidationError as error:
-        raise _one_error([_explain(problem, layers) for problem in error.errors()]) from error
+    return layers
+
+
+def _lay_beneath(layers: Layers, values: Mapping[str, Any], at: Key = ()) -> None:
+    there = _look_up(layers.values, at) or {}
+    if not isinstance(there, dict) or ("kind" in values and there.get("kind", values["kind"]) != values["kind"]):
+        return
+    for name, value in values.items():
+        key = (*at, name)
+        if isinstance(value, Mapping):
+            _lay_beneath(layers, value, key)
+        elif name not in there:
+            layers.put(key, value, Origin("chosen for the size of the corpus"))
 
 
 def dump_config(config: Config) -> str:
@@ -119,10 +152,8 @@ def check_files(config: Config, path: Path | None = None, *, vectors: bool = Fal
     """
     written = Layers() if path is None else _read_file(path)
     problems = []
-    for key in (*FILES, *VECTORS) if vectors else FILES:
-        name = _look_up(config.model_dump(), key)
-        if name is None:
-            continue
+    values, wanted = config.model_dump(), (*FILES, *VECTORS) if vectors else FILES
+    for key, name in (found for one in wanted for found in _named(values, one)):
         file, origin = Path(name), written.origins.get(key)
         if not file.exists():
             problem = _missing(file)
@@ -182,11 +213,17 @@ def _unshared(value: Any, name: str, depth: int = 0) -> Any:
 
 
 def _lines(node: Any, at: Key = ()) -> Iterator[tuple[Key, int]]:
-    """The line, from 1, of each key below a YAML node."""
-    if isinstance(node, MappingNode) and len(at) < 20:
+    """The line, from 1, of each key below a YAML node. The key of an item of a list is its number, from 1."""
+    if len(at) >= 20:
+        return
+    if isinstance(node, MappingNode):
         for key, value in node.value:
             yield (*at, str(key.value)), key.start_mark.line + 1
             yield from _lines(value, (*at, str(key.value)))
+    elif isinstance(node, SequenceNode):
+        for number, value in enumerate(node.value, start=1):
+            yield (*at, str(number)), value.start_mark.line + 1
+            yield from _lines(value, (*at, str(number)))
 
 
 def _parse_override(text: str) -> tuple[Key, Any]:
@@ -209,15 +246,32 @@ def _absolute(key: Key, value: Any, folder: Path) -> Any:
     """The value with all file names in it made absolute (it is one itself if `key` says so)."""
     if isinstance(value, dict):
         return {name: _absolute((*key, name), inner, folder) for name, inner in value.items()}
-    if key in (*FILES, *VECTORS) and value and isinstance(value, str | Path):
+    if isinstance(value, list):
+        return [_absolute(key, inner, folder) for inner in value]
+    unnumbered = tuple(name for name in key if not name.isdecimal())
+    if unnumbered in (*FILES, *VECTORS) and value and isinstance(value, str | Path):
         return os.path.normpath(folder.resolve() / Path(value).expanduser())
     return value
 
 
 def _look_up(values: Any, key: Key) -> Any:
     for name in key:
-        values = values.get(name) if isinstance(values, dict) else None
+        if isinstance(values, list):
+            values = values[int(name) - 1] if name.isdecimal() and 0 < int(name) <= len(values) else None
+        else:
+            values = values.get(name) if isinstance(values, dict) else None
     return values
+
+
+def _named(values: Any, wanted: Key, at: Key = ()) -> Iterator[tuple[Key, str]]:
+    """The files that a setting names, with the key of each: a list on the way may have several."""
+    if isinstance(values, tuple):
+        for number, value in enumerate(values, start=1):
+            yield from _named(value, wanted, (*at, str(number)))
+    elif wanted and isinstance(values, dict):
+        yield from _named(values.get(wanted[0]), wanted[1:], (*at, wanted[0]))
+    elif not wanted and values is not None:
+        yield at, values
 
 
 def _sections(annotation: Any) -> list[type[Settings]]:
@@ -251,7 +305,8 @@ def _complete(values: Mapping[str, Any], section: type[Settings]) -> dict[str, A
         if setting is None or not sections:
             continue
         if value is None and type(None) not in get_args(setting.annotation):
-            value = {}
+            value = [] if get_origin(setting.annotation) is tuple else {}
+            completed[name] = value
         if isinstance(value, dict):
             default = getattr(setting.get_default(call_default_factory=True), "kind", None)
             if len(sections) > 1 and "kind" not in value and default is not None:
@@ -306,8 +361,12 @@ def _trace(location: Sequence[str | int], values: Any) -> tuple[Key, type[Settin
     key: Key = ()
     holder: type[Settings] | None = None
     section: type[Settings] | None = Config
-    rest = [str(part) for part in location]
+    rest = [str(part + 1) if isinstance(part, int) else part for part in location]
     while rest:
+        if isinstance(values, list):  # an item, which is a section of the kind that the list is of
+            key, holder = (*key, rest[0]), None
+            values = _look_up(values, (rest.pop(0),))
+            continue
         key, holder = (*key, rest[0]), section
         values = _look_up(values, (rest.pop(0),))
         setting = None if holder is None else holder.model_fields.get(key[-1])
@@ -326,6 +385,8 @@ def _message(error: ErrorDetails, key: Key, holder: type[Settings] | None) -> st
             return f"unknown key; {_advice(key, holder)}"
         case "union_tag_invalid":
             return _not_among(context["expected_tags"], value["kind"])
+        case "missing":
+            return "missing"
         case "literal_error":
             return _not_among(context["expected"], value)
         case kind if kind in EXPECTED:

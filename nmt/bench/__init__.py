@@ -23,6 +23,7 @@ from nmt.models.build import build_model
 from nmt.search.beam import beam_search
 from nmt.search.penalty import length_penalty
 from nmt.search.rules import AtLeast
+from nmt.train.objective import Objective
 from nmt.train.optim import make_optimizer
 from nmt.train.step import label_tokens, train_step
 from nmt.translate import DTYPES
@@ -74,13 +75,13 @@ def bench_train(config: Config, *, vocabulary: int, length: int, steps: int, dev
     model = build_model(config.model, vocabulary, vocabulary).eval()
     work = forward_flops(model, random_batch(1, length, vocabulary))
     model.to(device).train()
-    optimizer = make_optimizer(config.train.optimizer, model)
+    optimizer, objective = make_optimizer(config.train.optimizer, model), Objective(model, config.train)
     batch = random_batch(max(1, config.data.max_tokens // (length + 1)), length, vocabulary)
     tokens = label_tokens(batch)
 
     def step(index: int) -> None:
         train_step(
-            model,
+            objective,
             optimizer,
             [(index, batch)],
             tokens=tokens,

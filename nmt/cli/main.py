@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -11,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from nmt.errors import UserError
+from nmt.files import REFUSALS
 from nmt.version import __version__
 
 
@@ -34,6 +36,9 @@ COMMANDS = {
     "aer": Entry("Look", "nmt.cli.aer:aer", "Compare word alignments with gold: alignment error rate."),
     "plot": Entry("Look", "nmt.cli.plot:plot", "Draw attention as pictures."),
     "report": Entry("Look", "nmt.cli.report:report", "Write the page of a run: curves, samples, attention."),
+    "backtranslate": Entry(
+        "Data", "nmt.cli.backtranslate:backtranslate", "Make training pairs of text in the target language alone."
+    ),
     "fetch": Entry("Data", "nmt.cli.fetch:fetch", "Download a public corpus by name."),
     "prepare": Entry("Data", "nmt.cli.prepare:prepare", "Turn text into a tokenizer and a corpus, ahead of training."),
     "info": Entry("Tools", "nmt.cli.info:info", "Say what is in a run directory."),
@@ -129,12 +134,31 @@ def run() -> None:
         finally:
             sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint is not None:
-            print(error.hint, file=sys.stderr)
+        _tell(error)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # whoever read our output has had enough, as in `nmt translate ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        forbidden = error.errno in (errno.EACCES, errno.EPERM)  # to read or to write, who knows
+        _tell(
+            UserError(f"{error.filename or 'output'}: {error.strerror}", None if forbidden else REFUSALS[error.errno])
+        )
+        if error.filename is None:
+            _drop_output()
+        sys.exit(2)
+
+
+def _tell(error: UserError) -> None:
+    print(f"error: {error.message}", file=sys.stderr)
+    if error.hint is not None:
+        print(error.hint, file=sys.stderr)
+
+
+def _drop_output() -> None:
+    """What still waits to be written would fail again when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

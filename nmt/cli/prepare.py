@@ -25,10 +25,17 @@ def prepare(
 
     `nmt train` does this by itself. Doing it ahead saves time when several models learn from the same text.
 
+    Further corpora are listed in data.more, each with a weight, which says how often its pairs come while those of
+    --src and --tgt come once, and perhaps a tag, a word that is put before its sources (see `nmt backtranslate`). The
+    tokenizer is learned from all of them as they are, whatever their weights; development text is held out of --src
+    and --tgt.
+
     \b
-    Example:
+    Examples:
       nmt prepare --src train.en --tgt train.de --set tokenizer.size=4000 -o corpora/en-de
       nmt train --set data.prepared=corpora/en-de -o runs/first
+      nmt prepare --src train.en --tgt train.de -o corpora/more \\
+        --set 'data.more=[{src: web.en, tgt: web.de, weight: 0.5}]'
     """
     from nmt.data.prepare import prepare as prepare_text
     from nmt.settings import check_files, load_config

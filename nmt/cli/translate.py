@@ -186,7 +186,7 @@ def _translated(job: _Job, lines: Inputs, out: Output) -> Iterator[str]:
     number = out.done.lines
     # What is in a file is there: all windows of it are full, whatever its disk does, and so always the same.
     cut = windows(rest, WINDOW, math.inf if lines.are_files else PATIENCE)
-    with contextlib.closing(cut), _telling_what_is_kept(out), _progress(lines, number) as advance:
+    with contextlib.closing(cut), telling_what_is_kept(out), progress(lines, number) as advance:
         for window in cut:
             begin = None if job.prefixes is None else job.prefixes[number : number + len(window)]
             results = job.improve(job.translator.translate(window, nbest=job.nbest, prefixes=begin, first=number))
@@ -223,7 +223,7 @@ def _write(job: _Job, lines: Inputs, out: Output, number: int, result: Translati
 
 
 @contextlib.contextmanager
-def _telling_what_is_kept(out: Output) -> Iterator[None]:
+def telling_what_is_kept(out: Output) -> Iterator[None]:
     try:
         yield
     except BaseException:
@@ -233,7 +233,7 @@ def _telling_what_is_kept(out: Output) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _progress(lines: Inputs, done: int) -> Iterator[Callable[[], object]]:
+def progress(lines: Inputs, done: int) -> Iterator[Callable[[], object]]:
     """A function to call after each line: it moves a bar on standard error when that is a terminal."""
     if not sys.stderr.isatty():
         yield lambda: None

@@ -57,6 +57,7 @@ from nmt.config.search import (
 )
 from nmt.config.text import (
     CharactersConfig,
+    CorpusConfig,
     DataConfig,
     SentencePieceConfig,
     TokenizerConfig,
@@ -65,12 +66,20 @@ from nmt.config.text import (
 from nmt.config.training import (
     AdamConfig,
     AverageConfig,
+    BpeDropout,
+    ConsistencyConfig,
     ConstantSchedule,
     InverseSqrtSchedule,
     NoamSchedule,
+    NoConsistency,
+    NoSampling,
     PlateauSchedule,
+    RDrop,
     ScheduleConfig,
+    SimCut,
+    SubwordSamplingConfig,
     TrainConfig,
+    UnigramSampling,
 )
 
 __all__ = [
@@ -80,11 +89,14 @@ __all__ = [
     "AttentionConfig",
     "AverageConfig",
     "AveragePenalty",
+    "BpeDropout",
     "BridgeConfig",
     "CharactersConfig",
     "Config",
+    "ConsistencyConfig",
     "ConstantSchedule",
     "CopyHeadConfig",
+    "CorpusConfig",
     "CustomConfig",
     "DataConfig",
     "DecoderConfig",
@@ -103,11 +115,14 @@ __all__ = [
     "MeanBridge",
     "ModelConfig",
     "NoAttentionConfig",
+    "NoConsistency",
     "NoPenalty",
+    "NoSampling",
     "NoamSchedule",
     "PlateauSchedule",
     "PooledBridge",
     "PositiveInt",
+    "RDrop",
     "Rate",
     "RewardPenalty",
     "RnnDecoderConfig",
@@ -120,11 +135,14 @@ __all__ = [
     "SearchConfig",
     "SentencePieceConfig",
     "Settings",
+    "SimCut",
+    "SubwordSamplingConfig",
     "SumBridge",
     "TokenizerConfig",
     "TrainConfig",
     "TransformerDecoderConfig",
     "TransformerEncoderConfig",
+    "UnigramSampling",
     "VocabHeadConfig",
     "WordsConfig",
     "ZeroBridge",
@@ -183,6 +201,25 @@ class Config(Settings):
                     f"model.embedding.{name}: the vectors are of words, and tokenizer.kind: {self.tokenizer.kind} has "
                     f"{other}; set it to words, or drop the vectors"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _subwords_can_be_sampled(self) -> Self:
+        kind, tokenizer = self.train.subword_sampling.kind, self.tokenizer
+        if kind == "none" or (self.data.prepared is not None and "tokenizer" not in self.model_fields_set):
+            return self
+        if tokenizer.kind != "sentencepiece":
+            raise ValueError(
+                f"train.subword_sampling.kind: {kind} cuts words into other subwords, and tokenizer.kind: "
+                f"{tokenizer.kind} has none; set it to sentencepiece, or train.subword_sampling.kind to none"
+            )
+        needed = "unigram" if kind == "unigram" else "bpe"
+        if tokenizer.path is None and tokenizer.model != needed:  # what a file holds is seen when it is read
+            other = "unigram" if tokenizer.model == "unigram" else "bpe_dropout"
+            raise ValueError(
+                f"train.subword_sampling.kind: {kind} is for tokenizer.model: {needed}, but that is {tokenizer.model}; "
+                f"set it to {needed}, or train.subword_sampling.kind to {other}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -4,9 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, Strict, field_validator, model_validator
 
 from nmt.config.base import PositiveInt, Settings
+
+
+class CorpusConfig(Settings):
+    """Another corpus to learn from."""
+
+    src: str = Field(description="its source side")
+    tgt: str = Field(description="its target side: line N translates line N of src")
+    weight: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="how often each pair comes in an epoch: 2 = twice, 0.5 = in every other one"
+    )
+    tag: str | None = Field(
+        None, description="a word put before each source line, such as <bt>, so that the model knows these pairs"
+    )
+
+    @field_validator("tag")
+    @classmethod
+    def _tag_is_a_word(cls, tag: str | None) -> str | None:
+        if tag is not None and tag.split() != [tag]:
+            raise ValueError("it must be one word, without white space, such as <bt>")
+        return tag
 
 
 class DataConfig(Settings):
@@ -15,6 +35,9 @@ class DataConfig(Settings):
 
     src: str | None = Field(None, description="source side of the training text, a sentence per line, plain or gzip")
     tgt: str | None = Field(None, description="target side: line N translates line N of src")
+    more: Annotated[tuple[CorpusConfig, ...], Strict(False)] = Field(
+        (), description="list of further corpora, each with src, tgt, weight (that of the first is 1) and tag"
+    )
     dev_src: str | None = Field(None, description="source side of the development text; by default held out of train")
     dev_tgt: str | None = Field(None, description="target side of the development text")
     prepared: str | None = Field(None, description="a folder made by `nmt prepare`, instead of all the above")
@@ -32,8 +55,11 @@ class DataConfig(Settings):
             raise ValueError("dev_src and dev_tgt go together: one of them is missing")
         if self.dev_src is not None and self.src is None:
             raise ValueError("dev_src and dev_tgt need src and tgt beside them")
-        if self.prepared is not None and self.src is not None:
-            raise ValueError("prepared holds the text already: drop it, or drop src and tgt")
+        if self.more and self.src is None and self.prepared is None:
+            raise ValueError("more names further corpora: src and tgt name the first")
+        if self.prepared is not None and (self.src is not None or self.more):
+            named = "src, tgt and more" if self.more else "src and tgt"
+            raise ValueError(f"prepared holds the text already: drop it, or drop {named}")
         return self
 
 

@@ -64,6 +64,58 @@ class AverageConfig(Settings):
     count: PositiveInt = 5
 
 
+class NoConsistency(Settings):
+    """One pass, one loss."""
+
+    kind: Literal["none"] = "none"
+
+
+class RDrop(Settings):
+    """Two passes that differ by dropout, and their divergence (Liang et al. 2021). Costs about twice the time."""
+
+    kind: Literal["rdrop"] = "rdrop"
+    weight: Annotated[float, Field(gt=0)] = 5.0
+
+
+class SimCut(Settings):
+    """A second pass with some words cut out, and its divergence from the first (Gao et al. 2022)."""
+
+    kind: Literal["simcut"] = "simcut"
+    weight: Annotated[float, Field(gt=0)] = 3.0
+    cut: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="share of the words, on either side")
+
+
+ConsistencyConfig = Annotated[NoConsistency | RDrop | SimCut, Field(discriminator="kind")]
+
+
+class NoSampling(Settings):
+    """A word has the same subwords each time."""
+
+    kind: Literal["none"] = "none"
+
+
+class BpeDropout(Settings):
+    """Merges of BPE are left out by chance, so that words come in smaller pieces, too (Provilkov et al. 2020)."""
+
+    kind: Literal["bpe_dropout"] = "bpe_dropout"
+    rate: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.1, description="how probable it is that a merge is left out; 0.6 for Chinese and Japanese characters"
+    )
+
+
+class UnigramSampling(Settings):
+    """One of the best segmentations x of a word by chance, p(x) ~ exp(alpha * score(x)) (Kudo 2018)."""
+
+    kind: Literal["unigram"] = "unigram"
+    alpha: Annotated[float, Field(ge=0)] = Field(
+        0.2, description="0: all of the best are as probable; the higher, the more often the very best"
+    )
+    best: PositiveInt = Field(64, description="segmentations to choose among, for each word")
+
+
+SubwordSamplingConfig = Annotated[NoSampling | BpeDropout | UnigramSampling, Field(discriminator="kind")]
+
+
 class TrainConfig(Settings):
     steps: PositiveInt = Field(10000, description="updates of the weights")
     optimizer: AdamConfig = AdamConfig()
@@ -71,6 +123,15 @@ class TrainConfig(Settings):
     clip: Annotated[float, Field(ge=0)] = Field(1.0, description="largest gradient norm; 0 = no clipping")
     accumulate: PositiveInt = Field(1, description="batches per update")
     label_smoothing: Rate = 0.1
+    consistency: ConsistencyConfig = Field(
+        NoConsistency(),
+        description="whether two passes over a pair shall agree: much better on small data, twice the time",
+    )
+    subword_sampling: SubwordSamplingConfig = Field(
+        NoSampling(),
+        description="cut words into other subwords in each epoch: helps most where there are few pairs, and with rare "
+        "or misspelled words; lines get longer, and batches with them: beyond data.max_tokens by a fifth or so",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of matrix products; auto takes what this machine is fast at"
     )

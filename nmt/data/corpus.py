@@ -1,6 +1,6 @@
 """A corpus on disk, memory-mapped: the ids and the text of both sides of each pair.
 
-meta.json              number of pairs, types and sizes, fingerprint
+meta.json              number of pairs, parts and their weights, types and sizes, fingerprint
 src.ids, tgt.ids       token ids of all sentences, end to end, without special tokens
 src.text, tgt.text     their UTF-8, end to end, as it stood in the file
 *.offsets              where each sentence starts in the file beside it, and the end of the last: 64-bit, n + 1
@@ -11,7 +11,7 @@ Integers are little-endian. Of a corpus, only what is being read has to be in me
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from nmt.data.plan import Part
 from nmt.errors import UserError
 from nmt.files import json_text, read_json, written_aside
 from nmt.text.tokenizer import Tokenizer
@@ -42,52 +43,90 @@ class Counts(NamedTuple):
         return sum(self)
 
 
+Texts = Iterable[tuple[str, str]]
+"""Pairs of a source and a target."""
+
+
 def write_corpus(
-    folder: Path, pairs: Iterable[tuple[str, str]], tokenizers: tuple[Tokenizer, Tokenizer], *, max_length: int | None
+    folder: Path, pairs: Texts, tokenizers: tuple[Tokenizer, Tokenizer], *, max_length: int | None
 ) -> Counts:
     """Tokenizes (source, target) pairs into a new corpus at `folder`, streaming.
 
     Left out and counted are pairs with an empty side, and those with more than `max_length` tokens on a side. The
     folder is there completely or not at all; an older one is replaced.
     """
-    src_tokenizer, tgt_tokenizer = tokenizers
-    pairs_kept = empty = too_long = 0
+    return write_parts(folder, [(pairs, 1.0)], tokenizers, max_length=max_length)[0]
+
+
+def write_parts(
+    folder: Path,
+    parts: Sequence[tuple[Texts, float]],
+    tokenizers: tuple[Tokenizer, Tokenizer],
+    *,
+    max_length: int | None,
+) -> list[Counts]:
+    """The same of several texts, one after the other, each with its weight."""
+    counts = []
     with written_aside(folder) as draft, ExitStack() as stack:
-        types = [_id_type(len(src_tokenizer)), _id_type(len(tgt_tokenizer)), np.dtype("u1"), np.dtype("u1")]
+        types = [*(_id_type(len(tokenizer)) for tokenizer in tokenizers), np.dtype("u1"), np.dtype("u1")]
         columns = [
             stack.enter_context(_ColumnWriter(draft / name, dtype)) for name, dtype in zip(COLUMNS, types, strict=True)
         ]
-        src_ids, tgt_ids, src_text, tgt_text = columns
-        for src, tgt in pairs:
-            src_tokens = src_tokenizer.encode(src) if src.strip() else []
-            tgt_tokens = tgt_tokenizer.encode(tgt) if tgt.strip() else []
-            if not src_tokens or not tgt_tokens:
-                empty += 1
-            elif max_length is not None and max(len(src_tokens), len(tgt_tokens)) > max_length:
-                too_long += 1
-            else:
-                pairs_kept += 1
-                src_ids.append(np.array(src_tokens, src_ids.dtype).tobytes())
-                tgt_ids.append(np.array(tgt_tokens, tgt_ids.dtype).tobytes())
-                src_text.append(src.encode())
-                tgt_text.append(tgt.encode())
-        fingerprint = hashlib.sha256(b"".join(column.digest() for column in columns)).hexdigest()
+        for pairs, _ in parts:
+            counts.append(_append(columns, pairs, tokenizers, max_length))
+        made = [Part(count.pairs, weight) for count, (_, weight) in zip(counts, parts, strict=True)]
+        digest = hashlib.sha256(b"".join(column.digest() for column in columns))
+        if len(made) > 1 or made[0].weight != 1:  # they decide about batches, so another weight is another corpus
+            digest.update(repr([tuple(part) for part in made]).encode())
         sizes = {
             name: {"dtype": column.dtype.str, "items": column.items}
             for name, column in zip(COLUMNS, columns, strict=True)
         }
-        meta = {"format": FORMAT, "pairs": pairs_kept, "columns": sizes, "fingerprint": fingerprint}
+        meta = {
+            "format": FORMAT,
+            "pairs": sum(part.pairs for part in made),
+            "parts": [part._asdict() for part in made],
+            "columns": sizes,
+            "fingerprint": digest.hexdigest(),
+        }
         (draft / "meta.json").write_text(json_text(meta), "utf-8")
-    return Counts(pairs_kept, empty, too_long)
+    return counts
+
+
+def _append(
+    columns: Sequence[_ColumnWriter],
+    pairs: Texts,
+    tokenizers: tuple[Tokenizer, Tokenizer],
+    max_length: int | None,
+) -> Counts:
+    src_tokenizer, tgt_tokenizer = tokenizers
+    src_ids, tgt_ids, src_text, tgt_text = columns
+    kept = empty = too_long = 0
+    for src, tgt in pairs:
+        src_tokens = src_tokenizer.encode(src) if src.strip() else []
+        tgt_tokens = tgt_tokenizer.encode(tgt) if tgt.strip() else []
+        if not src_tokens or not tgt_tokens:
+            empty += 1
+        elif max_length is not None and max(len(src_tokens), len(tgt_tokens)) > max_length:
+            too_long += 1
+        else:
+            kept += 1
+            src_ids.append(np.array(src_tokens, src_ids.dtype).tobytes())
+            tgt_ids.append(np.array(tgt_tokens, tgt_ids.dtype).tobytes())
+            src_text.append(src.encode())
+            tgt_text.append(tgt.encode())
+    return Counts(kept, empty, too_long)
 
 
 class Corpus:
     """Pairs by their number, from 0. Made by `Corpus.open`."""
 
-    def __init__(self, folder: Path, fingerprint: str, columns: list[_Column]) -> None:
+    def __init__(self, folder: Path, fingerprint: str, columns: list[_Column], parts: Sequence[Part]) -> None:
         self.folder = folder
         self.fingerprint = fingerprint
-        """SHA-256 of the contents."""
+        """SHA-256 of the contents, and of the weights where there are any."""
+        self.parts = tuple(parts)
+        """Consecutive pairs with a weight of their own, in order; at least one."""
         self._src_ids, self._tgt_ids, self._src_text, self._tgt_text = columns
 
     @classmethod
@@ -103,13 +142,21 @@ class Corpus:
             pairs, sizes = int(meta["pairs"]), meta["columns"]
             types = {name: np.dtype(sizes[name]["dtype"]) for name in COLUMNS}
             columns = [_Column(folder / name, types[name], pairs, int(sizes[name]["items"])) for name in COLUMNS]
-            return cls(folder, str(meta["fingerprint"]), columns)
+            parts = [Part(int(part["pairs"]), float(part["weight"])) for part in meta.get("parts", [])] or [Part(pairs)]
+            if sum(part.pairs for part in parts) != pairs:
+                raise UserError(f"{path}: damaged: its parts have not {pairs} pairs together", AGAIN)
+            return cls(folder, str(meta["fingerprint"]), columns, parts)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).open, (self.folder,)  # another process maps the files, too, and gets no copy
 
     def __len__(self) -> int:
         return len(self._src_ids)
+
+    @property
+    def pairs_per_epoch(self) -> int:
+        """Pairs that training sees in an epoch, each as often as its weight says."""
+        return sum(part.slots for part in self.parts)
 
     @property
     def tokens(self) -> tuple[int, int]:

@@ -9,16 +9,18 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from nmt.data.batch import Batch
+from nmt.data.batch import Batch, Ids
 from nmt.data.copying import Copier, collate_examples, make_example
 from nmt.data.corpus import Corpus
 from nmt.data.plan import Indices, Plan, plan_evaluation
+from nmt.text.sampling import Samplers
 
 
 class Task(NamedTuple):
-    """Which batch to make: its number in the plan and the corpus positions of its pairs."""
+    """Which batch to make: its number in the plan, the epoch that is in, and the corpus positions of its pairs."""
 
     global_index: int
+    epoch: int
     pairs: Indices
 
 
@@ -31,15 +33,17 @@ def batches(
     stride: int = 1,
     workers: int = 0,
     copier: Copier | None = None,
+    samplers: Samplers | None = None,
 ) -> Iterator[tuple[int, Batch]]:
     """The batches of the corpus's plan with their global numbers: `start`, `start + stride`, ..., without end.
 
     They depend on the arguments alone, but for `workers`: how many processes make them ahead of time (0 = this one
     makes them when asked). torch's random state stays as it is. `copier` is for models that copy.
+    `samplers` cut the text anew in each epoch; which pairs make a batch is decided by the corpus's ids all the same.
     """
-    plan = Plan(corpus.src_lengths, corpus.tgt_lengths, max_tokens=max_tokens, seed=seed)
+    plan = Plan(corpus.src_lengths, corpus.tgt_lengths, max_tokens=max_tokens, seed=seed, parts=corpus.parts)
     loader = DataLoader(
-        _Batches(corpus, copier),
+        _Batches(corpus, copier, samplers, seed),
         sampler=_Tasks(plan, start, stride),
         batch_size=None,  # a task is a whole batch
         num_workers=workers,
@@ -63,24 +67,33 @@ class _Tasks(Sampler[Task]):
 
     def __iter__(self) -> Iterator[Task]:
         for global_index in count(self._start, self._stride):
-            yield Task(global_index, self._plan.batch(global_index))
+            yield Task(global_index, self._plan.epoch_of(global_index)[0], self._plan.batch(global_index))
 
 
 class _Batches(Dataset[tuple[int, Batch]]):
-    def __init__(self, corpus: Corpus, copier: Copier | None) -> None:
-        self._corpus, self._copier = corpus, copier
+    def __init__(self, corpus: Corpus, copier: Copier | None, samplers: Samplers | None, seed: int) -> None:
+        self._corpus, self._copier, self._samplers, self._seed = corpus, copier, samplers, seed
 
     def __getitem__(self, task: Task) -> tuple[int, Batch]:
-        return task.global_index, _make(self._corpus, task.pairs, self._copier)
+        key = (self._seed, task.epoch)
+        return task.global_index, _make(self._corpus, task.pairs, self._copier, self._samplers, key)
 
 
-def _make(corpus: Corpus, pairs: Indices, copier: Copier | None) -> Batch:
+def _make(
+    corpus: Corpus,
+    pairs: Indices,
+    copier: Copier | None,
+    samplers: Samplers | None = None,
+    key: tuple[int, ...] = (),
+) -> Batch:
     index = pairs.tolist()
-    texts = [("", "") if copier is None else corpus.text(i) for i in index]
-    examples = [
-        make_example(copier, (src, corpus.src(i)), (tgt, corpus.tgt(i)))
-        for i, (src, tgt) in zip(index, texts, strict=True)
-    ]
+    examples = []
+    for i in index:
+        texts = ("", "") if copier is None and samplers is None else corpus.text(i)
+        ids: tuple[Ids, Ids] = (corpus.src(i), corpus.tgt(i))
+        if samplers is not None:
+            ids = samplers.sample(texts, ids, (*key, i))
+        examples.append(make_example(copier, (texts[0], ids[0]), (texts[1], ids[1])))
     return collate_examples(examples, index)
 
 

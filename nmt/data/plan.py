@@ -4,6 +4,12 @@ Pairs of like length share a batch, so that little is padding. The order of leng
 are the places where it is cut into batches; chance decides which of the pairs of equal lengths stands where, and in
 which order the batches come. Hence every epoch has as many batches as the first, and any batch of any epoch can be
 had without those before it.
+
+Parts of a corpus may have weights: in an epoch, a pair of weight 2 comes twice, and of the pairs of weight 1/2 every
+second one comes, in order of length. Which ones these are rotates from epoch to epoch, so that after any number of
+epochs each pair has come as often as its weight says, rounded down or up. And since any stretch of the order gives
+every epoch as many pairs, give or take one, it is known how long a pair can be at most at each place, and batches are
+cut for that.
 """
 
 from __future__ import annotations
@@ -20,21 +26,48 @@ Indices = NDArray[np.int64]
 T = TypeVar("T")
 
 
+class Part(NamedTuple):
+    """Consecutive pairs of a corpus that come equally often."""
+
+    pairs: int
+    weight: float = 1.0  # how often each of them comes in an epoch, on average
+
+    @property
+    def slots(self) -> int:
+        """Pairs in an epoch, those counted twice that come twice."""
+        return max(1, round(self.weight * self.pairs))
+
+
 class Plan:
     """The endless sequence of batches of a corpus, numbered from 0 through all epochs.
 
     `src_lengths` and `tgt_lengths` [n] are numbers of tokens without BOS and EOS. A batch of b pairs costs
     b * (longest side + 1) tokens, which is what its padded source and its padded labels have at most; no batch costs
-    more than `max_tokens`, but for a single pair that is longer than that.
+    more than `max_tokens`, but for a single pair that is longer than that. `parts` follow one another and cover the
+    corpus; by default it is one, of weight 1.
     """
 
-    def __init__(self, src_lengths: Lengths, tgt_lengths: Lengths, *, max_tokens: int, seed: int) -> None:
-        if len(src_lengths) != len(tgt_lengths) or len(src_lengths) == 0:
-            raise ValueError(f"{len(src_lengths)} sources and {len(tgt_lengths)} targets make no plan")
+    def __init__(
+        self, src_lengths: Lengths, tgt_lengths: Lengths, *, max_tokens: int, seed: int, parts: Sequence[Part] = ()
+    ) -> None:
+        pairs = len(src_lengths)
+        if pairs != len(tgt_lengths) or pairs == 0:
+            raise ValueError(f"{pairs} sources and {len(tgt_lengths)} targets make no plan")
         self._src, self._tgt = src_lengths.astype(np.int32), tgt_lengths.astype(np.int32)
         self._seed = seed
-        costs = np.sort(np.maximum(self._src, self._tgt)) + 1
-        self._bounds = _cut(costs, max_tokens)
+        parts = parts or [Part(pairs)]
+        ends = np.cumsum([part.pairs for part in parts])
+        if int(ends[-1]) != pairs:
+            raise ValueError(f"the parts have {ends[-1]} pairs, the corpus {pairs}")
+        stretches = [slice(int(end) - part.pairs, int(end)) for part, end in zip(parts, ends, strict=True)]
+        self._rotations = [
+            _Rotation.of(part, stretch, self._src, self._tgt, seed)
+            for part, stretch in zip(parts, stretches, strict=True)
+        ]
+        costs = np.maximum(self._src, self._tgt) + 1
+        highest = [_highest(part, costs[stretch]) for part, stretch in zip(parts, stretches, strict=True)]
+        # If numbers are below others one by one, they are so, too, when both are sorted.
+        self._bounds = _cut(np.sort(np.concatenate(highest)), max_tokens)
         self._epochs: dict[int, _Epoch] = {}
 
     @property
@@ -64,22 +97,76 @@ class Plan:
         return self._epochs[epoch]
 
     def _arrange(self, epoch: int) -> _Epoch:
-        pairs = len(self._src)
-        # numpy promises that the raw stream of a bit generator stays what it is; not so its shuffle().
-        bits = np.random.Philox(np.random.SeedSequence([self._seed, epoch])).random_raw(pairs + self.batches_per_epoch)
-        shuffled = np.argsort(bits[:pairs], kind="stable")
+        taken = np.concatenate([rotation.taken(epoch) for rotation in self._rotations])
+        pairs = len(taken)
+        bits = _random_bits(pairs + self.batches_per_epoch, self._seed, epoch)
+        shuffled = taken[np.argsort(bits[:pairs], kind="stable")]
         order = shuffled[np.argsort(_path(self._src, self._tgt)[shuffled], kind="stable")]
         return _Epoch(order.astype(np.uint32), np.argsort(bits[pairs:], kind="stable"))
 
 
 class _Epoch(NamedTuple):
-    order: NDArray[np.uint32]  # [n] corpus positions by length
+    order: NDArray[np.uint32]  # [slots] corpus positions by length
     sequence: NDArray[np.intp]  # [batches] which stretch of `order` comes when
 
 
-def plan_epoch(src_lengths: Lengths, tgt_lengths: Lengths, *, max_tokens: int, seed: int, epoch: int) -> list[Indices]:
+class _Rotation(NamedTuple):
+    """How often each of the n pairs of a part, of m slots, comes in which epoch.
+
+    With f(t) = floor(t * m / n), the pair of rank r by length comes f(e + r + 1) - f(e + r) times in epoch e. Summed
+    over all ranks that is m; over E epochs it is f(E + r) - f(r), which is E * m / n rounded down or up.
+    """
+
+    pairs: slice
+    slots: int
+    rank: NDArray[np.uint32] | None  # [n] of each pair by length, ties by lot; None: m is a multiple of n
+
+    @classmethod
+    def of(cls, part: Part, pairs: slice, src: Lengths, tgt: Lengths, seed: int) -> _Rotation:
+        rank = None
+        if part.slots % part.pairs:
+            lot = _random_bits(part.pairs, seed, 0, pairs.start)
+            rank = np.empty(part.pairs, np.uint32)
+            rank[np.lexsort((lot, _path(src[pairs], tgt[pairs])))] = np.arange(part.pairs)
+        return cls(pairs, part.slots, rank)
+
+    def taken(self, epoch: int) -> NDArray[np.int64]:
+        """[m] Corpus positions, ascending, as often as they come."""
+        positions = np.arange(self.pairs.start, self.pairs.stop)
+        whole, rest = divmod(self.slots, len(positions))
+        if self.rank is None:
+            return np.repeat(positions, whole)
+        t = self.rank + np.int64(epoch % len(positions))
+        return np.repeat(positions, whole + (t + 1) * rest // len(positions) - t * rest // len(positions))
+
+
+def _highest(part: Part, costs: NDArray[np.int32]) -> NDArray[np.int32]:
+    """[m] What the j-th smallest cost of any epoch is at most, of a part with `costs` [n].
+
+    At least f(r) pairs of the first r ranks come in any epoch (see `_Rotation`, floor(a + b) >= floor(a) + floor(b)),
+    so the j-th, from 0, is among the first ceil((j + 1) * n / m).
+    """
+    last = (np.arange(1, part.slots + 1) * part.pairs - 1) // part.slots
+    highest: NDArray[np.int32] = np.sort(costs)[last]
+    return highest
+
+
+def _random_bits(count: int, *seeds: int) -> NDArray[np.uint64]:
+    # numpy promises that the raw stream of a bit generator stays what it is; not so its shuffle().
+    return np.random.Philox(np.random.SeedSequence(seeds)).random_raw(count)
+
+
+def plan_epoch(
+    src_lengths: Lengths,
+    tgt_lengths: Lengths,
+    *,
+    max_tokens: int,
+    seed: int,
+    epoch: int,
+    parts: Sequence[Part] = (),
+) -> list[Indices]:
     """The batches of one epoch, as corpus positions; see `Plan`."""
-    plan = Plan(src_lengths, tgt_lengths, max_tokens=max_tokens, seed=seed)
+    plan = Plan(src_lengths, tgt_lengths, max_tokens=max_tokens, seed=seed, parts=parts)
     first = epoch * plan.batches_per_epoch
     return [plan.batch(first + position) for position in range(plan.batches_per_epoch)]
 

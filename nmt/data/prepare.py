@@ -1,8 +1,8 @@
 """From text files to what training reads: tokenizers, and a corpus each for training and development.
 
-tokenizer/     learned from the training part only
+tokenizer/     learned from the training part only: all its corpora alike, whatever their weights
 train/, dev/   memory-mapped corpora (nmt.data.corpus)
-data.json      counts, fingerprints, settings
+data.json      counts, what came from where, fingerprints, settings
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -21,11 +21,12 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn
 
 from nmt.config import Config
-from nmt.data.corpus import AGAIN, Corpus, Counts, reading, write_corpus
+from nmt.data.corpus import AGAIN, Corpus, Counts, reading, write_parts
+from nmt.data.plan import Part
 from nmt.errors import UserError
 from nmt.files import json_text, read_json, written_aside
 from nmt.settings import check_files
-from nmt.text.learn import learn_tokenizers
+from nmt.text.learn import check_tags, learn_tokenizers
 from nmt.text.lines import BadPair, Pair, read_parallel
 from nmt.text.tokenizer import Tokenizer, load_tokenizers
 
@@ -38,6 +39,21 @@ Report = Callable[[str], None]
 Hashes = NDArray[np.uint64]
 
 
+class Source(NamedTuple):
+    """Where some of the training pairs came from."""
+
+    src: str
+    tgt: str
+    weight: float
+    tag: str | None
+    counts: Counts
+
+    def __str__(self) -> str:
+        weight = f", weight {self.weight:g}: {Part(self.counts.pairs, self.weight).slots:,} an epoch"
+        tag = f", each source with {self.tag} before it"
+        return f"{_pairs(self.counts.pairs)} of {self.src}" + weight * (self.weight != 1) + tag * (self.tag is not None)
+
+
 class Prepared(NamedTuple):
     """Everything about the text that training needs."""
 
@@ -46,6 +62,7 @@ class Prepared(NamedTuple):
     train: Corpus
     dev: Corpus
     counts: dict[str, Counts]  # of "train" and "dev"
+    sources: list[Source]  # the corpora that "train" is made of, in its order
 
 
 def prepare(
@@ -54,10 +71,12 @@ def prepare(
     """Turns the text that `config.data` names into a new `folder`, which is there completely or not at all.
 
     `tokenizers` (source, target) are used where given, else learned from the training part. Without development
-    files, some of the training text is held out: see `choose_held_out`. `report` gets a line for each thing worth
-    telling. Raises UserError for text that cannot be used, before anything is learned from it.
+    files, some of the text of `data.src` and `data.tgt` is held out: see `choose_held_out`; what has a source line of
+    these is left out of the other corpora, too. `report` gets a line for each thing worth telling. Raises UserError for
+    text that cannot be used, before anything is learned from it.
     """
     _check_free(folder)
+    tags = list(dict.fromkeys(more.tag for more in config.data.more if more.tag is not None))
     with _progress() as progress:
         train, dev = _split(config, progress, report)
         with written_aside(folder) as draft:
@@ -65,9 +84,11 @@ def prepare(
                 report("learning the tokenizer")
                 tokenizers = learn_tokenizers(
                     config.tokenizer,
-                    lambda: (src for src, tgt in train.pairs() if _has_text(src, tgt)),
-                    lambda: (tgt for src, tgt in train.pairs() if _has_text(src, tgt)),
+                    lambda: (src for part in train for src, tgt in part.pairs() if _has_text(src, tgt)),
+                    lambda: (tgt for part in train for src, tgt in part.pairs() if _has_text(src, tgt)),
+                    tags=tags,
                 )
+            check_tags(tokenizers[0], tags)
             sizes = [len(tokenizer) for tokenizer in tokenizers]
             joint = tokenizers[0] is tokenizers[1]
             report(f"vocabulary: {sizes[0]:,} {'joint' if joint else f'source, {sizes[1]:,} target'}")
@@ -76,7 +97,7 @@ def prepare(
                 tokenizer.save(draft / "tokenizer", side)
             about = {
                 "train": _write(train, draft / "train", tokenizers, config.data.max_length, report),
-                "dev": _write(dev, draft / "dev", tokenizers, None, report),
+                "dev": _write([dev], draft / "dev", tokenizers, None, report),
                 "max_length": config.data.max_length,
                 "tokenizer": tokenizers[0].settings.model_dump(),
                 "vocabulary": sizes,
@@ -96,12 +117,15 @@ def open_prepared(folder: Path) -> Prepared:
     about = read_json(path)
     with reading(path):
         counts = {name: Counts(**about[name]["counts"]) for name in corpora}
+        sources = [
+            Source(**{**source, "counts": Counts(**source["counts"])}) for source in about["train"].get("sources", [])
+        ]
         for name, corpus in corpora.items():
             if about[name]["fingerprint"] != corpus.fingerprint:
                 raise UserError(f"{folder / name} is not the corpus that {path} speaks of", AGAIN)
         if about["vocabulary"] != [len(tokenizer) for tokenizer in tokenizers]:
             raise UserError(f"{folder / 'tokenizer'} does not hold the tokenizers that {path} speaks of", AGAIN)
-    return Prepared(folder, tokenizers, corpora["train"], corpora["dev"], counts)
+    return Prepared(folder, tokenizers, corpora["train"], corpora["dev"], counts, sources)
 
 
 def choose_held_out(hashes: Hashes) -> frozenset[int]:
@@ -152,6 +176,12 @@ class _Part:
     bad: int
     hashes: frozenset[int] = frozenset()
     wanted: bool = False
+    weight: float = 1.0
+    tag: str | None = None
+
+    def tagged(self) -> Iterator[tuple[str, str]]:
+        for src, tgt in self.pairs():
+            yield (src if self.tag is None or not src.strip() else f"{self.tag} {src}"), tgt
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         for pair in self.text.read():
@@ -165,7 +195,7 @@ class _Survey(NamedTuple):
     bad: int
 
 
-def _split(config: Config, progress: Progress, report: Report) -> tuple[_Part, _Part]:
+def _split(config: Config, progress: Progress, report: Report) -> tuple[list[_Part], _Part]:
     """Checks all the text, and says which of it is for training and which for development."""
     data = config.data
     if data.src is None or data.tgt is None:
@@ -174,16 +204,28 @@ def _split(config: Config, progress: Progress, report: Report) -> tuple[_Part, _
             "Name the files with --src and --tgt, or in a configuration file.",
         )
     check_files(config)
-    drop_bad = data.bad_lines == "drop"
-    text = _Text(Path(data.src), Path(data.tgt), drop_bad, progress)
-    survey = _survey(text, report)
+
+    def look(src: str, tgt: str) -> tuple[_Text, _Survey]:
+        text = _Text(Path(src), Path(tgt), data.bad_lines == "drop", progress)
+        return text, _survey(text, report)
+
+    text, survey = look(data.src, data.tgt)
     if data.dev_src is not None and data.dev_tgt is not None:
-        dev_text = _Text(Path(data.dev_src), Path(data.dev_tgt), drop_bad, progress)
-        dev_survey = _survey(dev_text, report)
-        return (
-            _Part("training", text, survey.lines, survey.bad),
-            _Part("development", dev_text, dev_survey.lines, dev_survey.bad),
-        )
+        held_out: frozenset[int] = frozenset()
+        dev_text, dev_survey = look(data.dev_src, data.dev_tgt)
+        dev = _Part("development", dev_text, dev_survey.lines, dev_survey.bad)
+    else:
+        held_out = _hold_out(text, survey, report)
+        # What is not UTF-8 is counted with the training part, for it cannot be told where it would have gone.
+        dev = _Part("development", text, survey.lines, 0, held_out, wanted=True)
+    train = [_Part("training", text, survey.lines, survey.bad, held_out)]
+    for more in data.more:
+        text, survey = look(more.src, more.tgt)
+        train.append(_Part("training", text, survey.lines, survey.bad, held_out, weight=more.weight, tag=more.tag))
+    return train, dev
+
+
+def _hold_out(text: _Text, survey: _Survey, report: Report) -> frozenset[int]:
     held_out = choose_held_out(survey.hashes)
     if not held_out:
         raise UserError(
@@ -192,11 +234,7 @@ def _split(config: Config, progress: Progress, report: Report) -> tuple[_Part, _
         )
     count = int(np.isin(survey.hashes, np.array(list(held_out), np.uint64)).sum())
     report(f"no development files: held out {count:,} of {_pairs(len(survey.hashes))}, by a hash of the source line")
-    # What is not UTF-8 is counted with the training part, for it cannot be told where it would have gone.
-    return (
-        _Part("training", text, survey.lines, survey.bad, held_out),
-        _Part("development", text, survey.lines, 0, held_out, wanted=True),
-    )
+    return held_out
 
 
 def _survey(text: _Text, report: Report) -> _Survey:
@@ -225,21 +263,42 @@ def _survey(text: _Text, report: Report) -> _Survey:
 
 
 def _write(
-    part: _Part, folder: Path, tokenizers: tuple[Tokenizer, Tokenizer], max_length: int | None, report: Report
+    parts: Sequence[_Part],
+    folder: Path,
+    tokenizers: tuple[Tokenizer, Tokenizer],
+    max_length: int | None,
+    report: Report,
 ) -> dict[str, object]:
-    """Writes the corpus of a part; returns what data.json says of it."""
-    counts = write_corpus(folder, part.pairs(), tokenizers, max_length=max_length)._replace(bad=part.bad)
-    reasons = {
-        "with an empty side": counts.empty,
-        f"longer than {max_length} tokens (data.max_length)": counts.too_long,
-        "with a line that is not UTF-8": counts.bad,
+    """Writes the corpus that several parts make together; returns what data.json says of it."""
+    name = parts[0].name
+    written = write_parts(folder, [(part.tagged(), part.weight) for part in parts], tokenizers, max_length=max_length)
+    sources, lines = [], []
+    for part, counts in zip(parts, written, strict=True):
+        counts = counts._replace(bad=part.bad)
+        reasons = {
+            "with an empty side": counts.empty,
+            f"longer than {max_length} tokens (data.max_length)": counts.too_long,
+            "with a line that is not UTF-8": counts.bad,
+            "with a source line that is held out": part.lines - counts.total if part is not parts[0] else 0,
+        }
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
+        if counts.pairs == 0:
+            raise UserError(f"{part.text}: no {name} pair is left: {left_out}")
+        _check_empty(part.text, counts.empty, part.lines, "The tokenizer finds no token in some of them.")
+        sources.append(Source(str(part.text.src), str(part.text.tgt), part.weight, part.tag, counts))
+        lines.append(f"; left out: {left_out}" if left_out else "")
+    total = Counts(*map(sum, zip(*(source.counts for source in sources), strict=True)))
+    if len(parts) == 1:
+        report(f"{name}: {_pairs(total.pairs)}{lines[0]}")
+    else:
+        report(f"{name}: {_pairs(total.pairs)}")
+        for source, left_out in zip(sources, lines, strict=True):
+            report(f"  {source}{left_out}")
+    return {
+        "counts": total._asdict(),
+        "sources": [{**source._asdict(), "counts": source.counts._asdict()} for source in sources],
+        "fingerprint": Corpus.open(folder).fingerprint,
     }
-    left_out = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
-    if counts.pairs == 0:
-        raise UserError(f"{part.text}: no {part.name} pair is left: {left_out}")
-    _check_empty(part.text, counts.empty, part.lines, "The tokenizer finds no token in some of them.")
-    report(f"{part.name}: {_pairs(counts.pairs)}" + (f"; left out: {left_out}" if left_out else ""))
-    return {"counts": counts._asdict(), "fingerprint": Corpus.open(folder).fingerprint}
 
 
 def _check_empty(text: _Text, empty: int, total: int, hint: str) -> None:

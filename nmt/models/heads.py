@@ -71,7 +71,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def divergence(head: Head, one: Forced, other: Forced) -> tuple[Tensor, Tensor]:
-    """`Head.divergence` from the head's own log-probabilities, some sentences at a time, each made again for backward."""
+    """`Head.divergence` by the head's own log-probabilities, some sentences at a time, and again for backward."""
     sentences = torch.arange(len(one.labels), device=one.labels.device).split(max(1, ROWS // one.labels.shape[1]))
     parts = [
         checkpoint(

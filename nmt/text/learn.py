@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
@@ -40,32 +40,66 @@ SKIPPED = str.maketrans({"▅": " ", SPACE_MARK: " "})
 BYTES = 256
 
 
-def learn_tokenizers(config: TokenizerConfig, src_lines: Lines, tgt_lines: Lines) -> tuple[Tokenizer, Tokenizer]:
+def learn_tokenizers(
+    config: TokenizerConfig, src_lines: Lines, tgt_lines: Lines, *, tags: Sequence[str] = ()
+) -> tuple[Tokenizer, Tokenizer]:
     """The tokenizers (source, target) of a training text: one object twice if `config.joint`.
 
     `src_lines` and `tgt_lines` are called once for each pass over the text. The result depends on text and settings
-    only. The size reached may differ from `config.size`: see len(tokenizer). Raises UserError if there is nothing to
-    learn from, or if `config.path` is not a SentencePiece model.
+    only. The size reached may differ from `config.size`: see len(tokenizer). `tags` are words that will stand before
+    source lines: of what is learned, the source side has each of them as one token; whether it has them in any case,
+    `check_tags` says. Raises UserError if there is nothing to learn from, or if `config.path` is not a SentencePiece
+    model.
     """
     if config.joint:
-        joint = _learn(config, lambda: chain(src_lines(), tgt_lines()), "training text")
+        joint = _learn(config, lambda: chain(src_lines(), tgt_lines()), "training text", tags)
         return joint, joint
-    src = _learn(config, src_lines, "source side of the training text")
+    src = _learn(config, src_lines, "source side of the training text", tags)
     if isinstance(config, SentencePieceConfig) and config.tgt_path is not None:
         return src, load_sentencepiece(Path(config.tgt_path), config)
     return src, _learn(config, tgt_lines, "target side of the training text")
 
 
-def _learn(config: TokenizerConfig, lines: Lines, what: str) -> Tokenizer:
+def check_tags(tokenizer: Tokenizer, tags: Sequence[str]) -> None:
+    """Raises UserError unless each of the tags is one token; a space apart before it does not count."""
+    for tag in tags:
+        ids = tokenizer.encode(tag)
+        pieces = [piece for piece in tokenizer.pieces(ids) if piece != SPACE_MARK]
+        if len(pieces) == 1 and UNK not in ids:
+            continue
+        if isinstance(tokenizer, CharacterTokenizer) and len(pieces) > 1:
+            raise UserError(
+                f"data.more: the tag {tag} is {len(pieces)} characters, and so {len(pieces)} tokens",
+                "With tokenizer.kind: characters take one character that the text has not, such as ◆.",
+            )
+        raise UserError(
+            f"data.more: the tag {tag} is not a token of the tokenizer, which makes it: {' '.join(pieces)}",
+            "A tokenizer that is learned with the corpus has it; of one that is there already, name a piece as tag.",
+        )
+
+
+def _learn(config: TokenizerConfig, lines: Lines, what: str, tags: Sequence[str] = ()) -> Tokenizer:
     if isinstance(config, WordsConfig):
         words = WordTokenizer((), config)
-        return WordTokenizer(_most_frequent(config, map(words.split, lines()), what), config)
+        return WordTokenizer(_vocabulary(config, words.split, lines, what, tags), config)
     if isinstance(config, CharactersConfig):
         characters = CharacterTokenizer((), config)
-        return CharacterTokenizer(_most_frequent(config, map(characters.split, lines()), what), config)
+        return CharacterTokenizer(_vocabulary(config, characters.split, lines, what, tags), config)
     if config.path is not None:
         return load_sentencepiece(Path(config.path), config)
-    return _learn_sentencepiece(config, lines, what)
+    return _learn_sentencepiece(config, lines, what, tags)
+
+
+def _vocabulary(
+    config: WordsConfig | CharactersConfig,
+    split: Callable[[str], list[str]],
+    lines: Lines,
+    what: str,
+    tags: Sequence[str],
+) -> list[str]:
+    """What the tags are, and the most frequent tokens, `size` in all."""
+    tokens = [*chain.from_iterable(map(split, tags)), *_most_frequent(config, map(split, lines()), what)]
+    return list(dict.fromkeys(tokens))[: config.size]
 
 
 def _most_frequent(config: WordsConfig | CharactersConfig, sentences: Iterable[list[str]], what: str) -> list[str]:
@@ -82,7 +116,11 @@ def _most_frequent(config: WordsConfig | CharactersConfig, sentences: Iterable[l
     return [token for _, token in kept[: config.size]]
 
 
-def _learn_sentencepiece(config: SentencePieceConfig, lines: Lines, what: str) -> SentencePieceTokenizer:
+def _learn_sentencepiece(
+    config: SentencePieceConfig, lines: Lines, what: str, tags: Sequence[str]
+) -> SentencePieceTokenizer:
+    # With the space before it: else that would be a token of its own.
+    symbols = [SPACE_MARK + tag for tag in _training_lines(config, lambda: tags)]
     counts: Counter[str] = Counter()
     total = 0
     for total, line in enumerate(_training_lines(config, lines), start=1):  # noqa: B007
@@ -92,7 +130,7 @@ def _learn_sentencepiece(config: SentencePieceConfig, lines: Lines, what: str) -
     rare = _rare_characters(config, counts)
     table = str.maketrans(dict.fromkeys(rare, "\0"))  # the learner leaves NUL out, and does not join what is beside it
     step = -(-total // MOST_LINES)  # rounded up
-    needed = len(SPECIALS) + BYTES * config.byte_fallback + len({*counts, " "} - rare)
+    needed = len(SPECIALS) + len(symbols) + BYTES * config.byte_fallback + len({*counts, " "} - rare)
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -114,6 +152,7 @@ def _learn_sentencepiece(config: SentencePieceConfig, lines: Lines, what: str) -
             bos_piece=SPECIALS[BOS],
             eos_piece=SPECIALS[EOS],
             unk_piece=SPECIALS[UNK],
+            user_defined_symbols=symbols,
             minloglevel=2,  # errors only
         )
     except RuntimeError as error:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from nmt.errors import UserError
+from nmt.files import REFUSALS, unwritable, writing
 
 BOM = b"\xef\xbb\xbf"
 GZIP_MAGIC = b"\x1f\x8b"
@@ -184,10 +185,11 @@ def open_output(path: Path | None, *, overwrite: bool) -> Iterator[TextIO]:
 
     A file is written under another name beside its own and renamed when the `with` block ends well, so that nothing
     half-written is left. UserError, before anything is written, if the file exists and `overwrite` is false, or if it
-    cannot be made. A device or a pipe is written to as it is.
+    cannot be made; and later, where the disk is full. A device or a pipe is written to as it is.
     """
     if path is None:
-        yield from _standard_output()
+        with writing("standard output"):
+            yield from _standard_output()
         return
     check_output(path, overwrite=overwrite)
     final = path.resolve()  # so that a link stays and what it points to is written
@@ -198,7 +200,7 @@ def open_output(path: Path | None, *, overwrite: bool) -> Iterator[TextIO]:
     except OSError as error:
         raise unwritable(path, error) from error
     try:
-        with stream:
+        with writing(path), stream:
             yield stream
         if aside:
             target.replace(final)
@@ -216,11 +218,6 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise UserError(f"{path}: exists already", "Choose another name, or overwrite it with --force.")
 
 
-def unwritable(path: Path, error: OSError) -> UserError:
-    hint = None if path.resolve().parent.is_dir() else f"There is no folder {path.parent}: make it first."
-    return UserError(f"{path}: cannot be written: {error.strerror or error}", hint)
-
-
 def _standard_output() -> Iterator[TextIO]:
     """Standard output as UTF-8 with LF, whatever the platform says; by lines on a terminal."""
     sys.stdout.flush()
@@ -228,5 +225,9 @@ def _standard_output() -> Iterator[TextIO]:
     try:
         yield stream
         stream.flush()
+    except OSError as error:
+        if error.errno in REFUSALS:  # what waits in buffers can go nowhere, and would be tried again and again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise
     finally:
         stream.detach()  # else collecting the wrapper would close standard output

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from nmt.errors import UserError
-from nmt.files import json_text, read_json, write_atomically
-from nmt.text.lines import check_output, open_output, unwritable
+from nmt.files import REFUSALS, json_text, read_json, unwritable, write_atomically
+from nmt.text.lines import check_output, open_output
 
 AFRESH = "Start again with --force."
 
@@ -106,8 +106,8 @@ class PartialFile(Output):
         with contextlib.suppress(OSError):  # as of a full disk, and then an error is on its way already
             self.stream.close()
         if not self.kept:
-            self.partial.unlink()
-            self.state.unlink()
+            self.partial.unlink(missing_ok=True)
+            self.state.unlink(missing_ok=True)
 
     def _read_state(self) -> Done:
         try:
@@ -183,7 +183,10 @@ def open_resumable(path: Path | None, made_by: Mapping[str, Any], *, resume: boo
         raise unwritable(path, error) from error
     try:
         yield output
-    except BaseException:
+        output.finish()
+    except BaseException as error:
         output.break_off()
+        if isinstance(error, OSError) and error.errno in REFUSALS:
+            again = f"repeat the command{' with --continue: it goes on there' if output.kept else ''}"
+            raise unwritable(path, error, again) from error
         raise
-    output.finish()

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from nmt.config import CharactersConfig, SentencePieceConfig, TokenizerConfig, WordsConfig
 from nmt.errors import UserError
 from nmt.files import json_text
+from nmt.text.pieces import PieceModel, read_piece_model
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 """Ids of the special tokens, the same in every vocabulary."""
@@ -128,6 +129,22 @@ class SentencePieceTokenizer:
         (folder / f"{stem}.model").write_bytes(self._model)
         content = {"settings": self.settings.model_dump()}
         (folder / f"{stem}.json").write_text(json_text(content), "utf-8", newline="\n")
+
+    def normalised(self, line: str) -> str:
+        """The line as the model cuts it: normalised by its rule, with U+2581 for spaces."""
+        text: str = self._processor.normalize(self._normalise(line))
+        return text
+
+    def piece_model(self) -> PieceModel:
+        """What the model holds. Raises UserError if it is of a format that only SentencePiece itself reads."""
+        try:
+            return read_piece_model(self._model)
+        except (ValueError, KeyError) as error:
+            raise UserError(f"the pieces of this SentencePiece model cannot be read: {error}") from error
+
+    def ids_of_pieces(self) -> list[int]:
+        """The id of each piece of the model, in the model's order."""
+        return [self._ours[n] for n in range(self._processor.get_piece_size())]
 
     def _normalise(self, line: str) -> str:
         # nmt_nfkc is a rule inside the model, and so is whatever an existing model brings with it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nmt.errors import UserError
-from nmt.files import json_text, read_json, written_aside
+from nmt.files import json_text, read_json, remove_leftovers, written_aside
 from nmt.rundir import (
     MODEL,
     OPTIMIZER,
@@ -24,6 +24,7 @@ from nmt.rundir import (
 )
 from nmt.train.mean import RunningMean
 from nmt.train.state import Scored, TrainState, ranked
+from nmt.train.trouble import check_finite
 
 
 def checkpoint_name(step: int) -> str:
@@ -33,11 +34,16 @@ def checkpoint_name(step: int) -> str:
 def save_checkpoint(
     run: RunDir, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState, mean: RunningMean
 ) -> str:
-    """Writes the checkpoint of this step and moves `last` to it; returns its name. The model in it is the mean."""
+    """Writes the checkpoint of this step and moves `last` to it; returns its name. The model in it is the mean.
+
+    UserError if a weight is not finite, and OSError where it cannot be written; all is then as it was before.
+    """
     name = checkpoint_name(state.step)
-    with written_aside(run.checkpoints / name) as folder, mean.judged():
+    with mean.judged(), written_aside(run.checkpoints / name) as folder:
+        memory = {**_optimizer_tensors(model, optimizer), **mean.raw()}
+        check_finite({**dict(model.named_parameters()), **memory})
         save_tensors(folder / MODEL, distinct_tensors(model))
-        save_tensors(folder / OPTIMIZER, {**_optimizer_tensors(model, optimizer), **mean.raw()})
+        save_tensors(folder / OPTIMIZER, memory)
         (folder / STATE).write_text(json_text(state.to_json()), encoding="utf-8")
     run.point("last", name)
     return name
@@ -69,14 +75,44 @@ def restore(
         if first_error is not None:
             report(f"going on from {name}, the checkpoint before it")
         state.checkpoints = [c for c in state.checkpoints if (run.checkpoints / c.name / MODEL).is_file()]
-        run.point("last", name)
-        if state.checkpoints:
-            run.point("best", ranked(run.config.train.metric, state.checkpoints)[0].name)
+        best = ranked(run.config.train.metric, state.checkpoints)[:1]
+        for pointer, there in (("last", name), *(("best", scored.name) for scored in best)):
+            if run.pointed(pointer) != there:  # when several processes restore, the first has put it right
+                run.point(pointer, there)
         return state
     raise UserError(
         f"{run.path} has no checkpoint to go on from" + (f": {first_error.message}" if first_error else ""),
         "start again with --force",
     )
+
+
+def tidy(run: RunDir, state: TrainState) -> None:
+    """After `restore`: deletes checkpoints that `state` does not know, and what was left half-written."""
+    remove_others(run, [c.name for c in state.checkpoints])
+    remove_leftovers(run.path)
+
+
+def start_from(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, keep: Collection[str] = ()
+) -> TrainState:
+    """The first state of a run that starts from the weights of the checkpoint `folder`.
+
+    `keep` of KEEPABLE: with `optimizer` its memory of each parameter is taken over, with `schedule` the learning rate
+    goes on where it was. Where there was a running mean, the weights are the mean.
+    """
+    load_weights(folder / MODEL, model)
+    if "optimizer" in keep:
+        _restore_optimizer(read_tensors(folder / OPTIMIZER), model, optimizer)
+    if "schedule" not in keep:
+        return TrainState()
+    before = _read_state(folder / STATE)
+    return TrainState(schedule_start=before.schedule_start + before.step, plateau_scale=before.plateau_scale)
+
+
+def trained_checkpoint(run: RunDir) -> Path:
+    """The folder of the best checkpoint that training itself wrote; an average has no optimizer's memory."""
+    scored = scored_checkpoints(run)
+    return run.checkpoint(ranked(run.config.train.metric, scored)[0].name if scored else "last")
 
 
 def thin_out(checkpoints: Sequence[Scored], metric: str, keep: int) -> list[Scored]:
@@ -133,6 +169,11 @@ def _load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, mean
     stored = read_tensors(folder / OPTIMIZER)
     load_weights(folder / MODEL, model)
     mean.restore(stored)
+    _restore_optimizer(stored, model, optimizer)
+    return state
+
+
+def _restore_optimizer(stored: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     for name, parameter in model.named_parameters():
         prefix = f"{name}."
         optimizer.state[parameter] = {
@@ -140,7 +181,6 @@ def _load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, mean
             for key, tensor in stored.items()
             if key.startswith(prefix) and "." not in key.removeprefix(prefix) and key != f"{prefix}raw"
         }
-    return state
 
 
 def _read_state(path: Path) -> TrainState:

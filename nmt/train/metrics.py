@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,12 +20,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import Tensor
 
 from nmt.align.maps import AttentionMap
-from nmt.errors import UserError
 from nmt.files import write_atomically
 from nmt.report import write_report
 from nmt.rundir import RunDir
+from nmt.train.trouble import diverged
 
 Values = Mapping[str, float | int | str]
+
+RECORDS = ("metrics", "samples", "attention")
+"""The files NAME.jsonl of a run that grow as it is trained."""
 
 
 class Window:
@@ -66,11 +72,8 @@ class Window:
 
     def _read(self) -> list[float]:
         values: list[float] = self.sums.tolist()
-        if not torch.isfinite(torch.tensor(values)).all():
-            raise UserError(
-                "training has diverged: a loss or a gradient is not a finite number; the last checkpoint is kept",
-                "lower train.optimizer.lr, lengthen train.schedule.warmup, or lower train.clip",
-            )
+        if not all(map(math.isfinite, values)):
+            raise diverged("a gradient" if all(map(math.isfinite, values[:2])) else "a loss")
         return values
 
 
@@ -88,6 +91,10 @@ class JsonLines:
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         self._file.write(json.dumps({"step": step, **values}, ensure_ascii=False) + "\n")
         self._file.flush()
+
+    def sync(self) -> None:
+        """Returns once all of it is on the disk."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
@@ -194,11 +201,11 @@ class Reporter:
 
     def __init__(self, run: RunDir, console: Console, *, step: int, total: int) -> None:
         folder = run.path
-        for name in ("metrics.jsonl", "samples.jsonl", "attention.jsonl"):
-            cut_back(folder / name, step)
+        for name in RECORDS:
+            cut_back(folder / f"{name}.jsonl", step)
         self.console = console
-        self._samples, self._attention = JsonLines(folder / "samples.jsonl"), JsonLines(folder / "attention.jsonl")
-        self._sinks: list[Sink] = [JsonLines(folder / "metrics.jsonl"), console]
+        self._metrics, self._samples, self._attention = (JsonLines(folder / f"{name}.jsonl") for name in RECORDS)
+        self._sinks: list[Sink] = [self._metrics, console]
         if find_spec("tensorboard") is not None:
             self._sinks.append(TensorBoard(folder / "tensorboard", step))
         self._sinks.append(Page(run))  # the last, as it reads what the others have written
@@ -210,12 +217,19 @@ class Reporter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # A full disk is told once: what fails to close after an error is a consequence of it.
         for sink in (self._samples, self._attention, *self._sinks):
-            sink.close()
+            with contextlib.suppress(OSError) if error is not None else contextlib.nullcontext():
+                sink.close()
 
     def write(self, step: int, values: Values) -> None:
         for sink in self._sinks:
             sink.write(step, values)
+
+    def sync(self) -> None:
+        """Returns once all records are on the disk: before a checkpoint that speaks of them."""
+        for record in (self._metrics, self._samples, self._attention):
+            record.sync()
 
     def samples(self, step: int, samples: Iterable[Mapping[str, str]], maps: Iterable[AttentionMap]) -> None:
         """Sample translations: into samples.jsonl and before the person's eyes; their attention: attention.jsonl."""
@@ -228,15 +242,15 @@ class Reporter:
 
 
 def cut_back(path: Path, step: int) -> None:
-    """Drops the JSON lines after `step`, and a last line that a crash left unfinished."""
+    """Drops the JSON lines after `step`, and what a crash or a full disk left of a line."""
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    for line in path.read_bytes().split(b"\n"):
         try:
             entry = json.loads(line)
         except ValueError:
             continue
         if entry["step"] <= step:
-            kept.append(line + "\n")
+            kept.append(line.decode("utf-8") + "\n")
     write_atomically(path, "".join(kept))

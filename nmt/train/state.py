@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+KEEPABLE = ("optimizer", "schedule")
+"""What a new run may take from another besides its weights."""
+
 
 class Scored(NamedTuple):
     """A checkpoint with its development score."""
@@ -28,6 +31,7 @@ class TrainState:
     stale: int = 0  # validations since then
     plateau_scale: float = 1.0
     plateau_stale: int = 0
+    schedule_start: int = 0  # updates made elsewhere before, which the schedule counts
     checkpoints: list[Scored] = field(default_factory=list)  # validated ones that are kept, oldest first
     window: list[float] = field(default_factory=list)  # sums since the last report
 

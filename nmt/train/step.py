@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from nmt.config import TrainConfig
 from nmt.data.batch import Batch
 from nmt.device import autocast
+from nmt.train.trouble import memory_for_step
+from nmt.train.world import ALONE, World, apart
 
 
 def label_tokens(batch: Batch) -> int:
@@ -20,7 +23,7 @@ def label_tokens(batch: Batch) -> int:
 
 
 def train_step(
-    model: nn.Module,
+    objective: nn.Module,
     optimizer: torch.optim.Optimizer,
     batches: Sequence[tuple[int, Batch]],
     *,
@@ -29,23 +32,28 @@ def train_step(
     settings: TrainConfig,
     device: torch.device,
     precision: str,
+    world: World = ALONE,
 ) -> Tensor:
     """Accumulates the gradients of `batches` (global index, batch) and updates once.
 
-    The loss is the objective of all batches over `tokens`, all their label tokens: how a step is cut into batches
-    makes no difference. Dropout depends on (seed, global index) alone. A gradient that is not finite updates nothing.
+    The loss is the objective of all batches of all processes over `tokens`, all their label tokens: how a step is cut
+    into batches and processes makes no difference. `objective` is an `Objective`, in a world of several as
+    `World.parallel` gives it. Dropout depends on (seed, global index) alone. A gradient that is not finite updates
+    nothing. UserError where memory does not suffice.
 
     Returns [3] on the device, never synchronised here: objective and negative log-likelihood, both summed in nats,
-    and the gradient norm before clipping.
+    and the gradient norm before clipping, all of the whole world.
     """
     sums = torch.zeros(2, device=device)
-    for index, batch in batches:
-        torch.manual_seed(_seed(settings.seed, index))
-        with autocast(device, precision):
-            losses = model(batch.to(device), settings.label_smoothing)
-        objective = losses.objective.sum()
-        (objective / tokens).backward()
-        sums += torch.stack([objective.detach(), losses.nll.detach().sum()])
+    for number, (index, batch) in enumerate(batches, 1):
+        together = nullcontext() if number == len(batches) else apart(objective)  # gradients travel once per step
+        with memory_for_step(batch), together:
+            torch.manual_seed(_seed(settings.seed, index))
+            with autocast(device, precision):
+                losses = objective(batch.to(device))
+            total = losses.objective.sum()
+            (total * world.size / tokens).backward()  # as the world takes the mean of gradients
+        sums += torch.stack([total.detach(), losses.nll.detach().sum()])
     norm = _clip([p for group in optimizer.param_groups for p in group["params"]], settings.clip)
     for group in optimizer.param_groups:
         group["lr"] = lr
@@ -53,7 +61,7 @@ def train_step(
     optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return torch.cat([sums, norm[None]])
+    return torch.cat([world.sum(sums), norm[None]])
 
 
 def _clip(parameters: list[nn.Parameter], largest: float) -> Tensor:

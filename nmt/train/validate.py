@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from nmt.evaluate import evaluate
 from nmt.models.seq2seq import Seq2Seq
 from nmt.text.tokenizer import Tokenizer
 from nmt.train.step import label_tokens
+from nmt.train.world import ALONE, World
 from nmt.translate import Translator
 
 MOST_PIECES = 8
@@ -36,12 +38,20 @@ class Validation(NamedTuple):
 
 
 def validate(
-    model: Seq2Seq, prepared: Prepared, config: Config, *, device: torch.device, precision: str, reading: Reading | None
+    model: Seq2Seq,
+    prepared: Prepared,
+    config: Config,
+    *,
+    device: torch.device,
+    precision: str,
+    reading: Reading | None,
+    world: World = ALONE,
 ) -> Validation:
     """Measures `model` on the development set and leaves it in training mode.
 
     Translation here is greedy: a fraction of the time of a beam, and it ranks checkpoints as well. Attention is that
-    of `reading`, in float32; without one, there are no maps.
+    of `reading`, in float32; without one, there are no maps. The processes of a world share the work, and all know
+    the result, but for the maps, which are the first one's.
     """
     dev = prepared.dev
     model.eval()
@@ -50,15 +60,18 @@ def validate(
     sources, references = zip(*(dev.text(i) for i in range(len(dev))), strict=True)
     translator = Translator(model, prepared.tokenizers, greedy, device=device)
     batches = evaluation_batches(dev, max_tokens=config.data.max_tokens, copier=translator.copier)
-    loss = _loss(model, batches, device, precision)
-    outputs = [translation.text for translation in translator.translate(sources)]
+    loss = _loss(model, batches, device, precision, world)
+    translations = translator.translate(sources[world.rank :: world.size])
+    outputs = world.gather([translation.text for translation in translations])
     scores = {score.name.lower(): score.value for score in evaluate(outputs, [references], metrics=("bleu", "chrf"))}
     shown = min(config.train.samples, len(dev))
     samples = [
         {"source": sources[i], "reference": references[i], "output": outputs[i]}
         for i in (n * len(dev) // shown for n in range(shown))
     ]
-    maps = _maps(model, prepared, samples, reading, device=device, max_tokens=config.search.max_tokens)
+    maps = []
+    if reading is not None and world.is_first:
+        maps = _maps(model, prepared, samples, reading, device=device, max_tokens=config.search.max_tokens)
     validation = Validation(loss, scores["bleu"], scores["chrf"], samples, maps)
     model.train()
     return validation
@@ -68,13 +81,11 @@ def _maps(
     model: Seq2Seq,
     prepared: Prepared,
     samples: list[dict[str, str]],
-    reading: Reading | None,
+    reading: Reading,
     *,
     device: torch.device,
     max_tokens: int,
 ) -> list[AttentionMap]:
-    if reading is None:
-        return []
     maps = attention_maps(
         model,
         prepared.tokenizers,
@@ -96,11 +107,11 @@ def _level(tokenizers: tuple[Tokenizer, Tokenizer], pairs: list[tuple[str, str]]
     return "words"
 
 
-def _loss(model: Seq2Seq, batches: Iterable[Batch], device: torch.device, precision: str) -> float:
-    nll, tokens = 0.0, 0
+def _loss(model: Seq2Seq, batches: Iterable[Batch], device: torch.device, precision: str, world: World) -> float:
+    losses: list[tuple[float, int]] = []
     with torch.inference_mode():
-        for batch in batches:
-            tokens += label_tokens(batch)
+        for batch in islice(batches, world.rank, None, world.size):
             with autocast(device, precision):
-                nll += float(model(batch.to(device)).nll.sum())
-    return nll / tokens
+                losses.append((float(model(batch.to(device)).nll.sum()), label_tokens(batch)))
+    nll, tokens = zip(*world.gather(losses), strict=True)  # in the order of the batches: a sum to the last bit
+    return sum(nll) / sum(tokens)

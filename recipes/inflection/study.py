@@ -10,14 +10,9 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import hashlib
-import json
 import math
-import shutil
 import statistics
-import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -26,9 +21,23 @@ from typing import Any, NamedTuple
 from nmt.errors import UserError
 from nmt.evaluate import evaluate
 from nmt.files import json_text, read_json, write_atomically
-from nmt.rundir import RunDir
-from nmt.settings import load_config
 from nmt.text.lines import read_lines
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from recipes.study import (
+    check_made_of,
+    claim,
+    facts,
+    fingerprint,
+    keep_best,
+    log_of,
+    markdown,
+    nmt,
+    settings_of,
+    spread,
+    start,
+    train,
+)
 
 CONFIG = Path(__file__).parent / "rnn.yaml"
 LANGUAGES = ("swa", "tgl", "zul", "tgk", "deu")
@@ -123,25 +132,15 @@ def complete(out: Path, language: str, head: str, seed: int, settings: Sequence[
     """Makes sure that a cell is there: trains it, unless it has been trained with these settings on this text."""
     run, text = out / language / f"{head}-{seed}", out / "text" / language
     overrides = [f"model.head={HEADS[head]}", f"train.seed={seed}", *STEPS.get(language, ()), *settings]
-    fingerprint = fingerprint_of(overrides, text)
+    made_of = fingerprint_of(overrides, text)
     if (run / "cell.json").exists():
-        if read_json(run / "cell.json")["fingerprint"] != fingerprint:
-            raise UserError(f"{run} is of other settings or text", "name another folder by -o, or delete it")
+        check_made_of(run, read_json(run / "cell.json")["fingerprint"], made_of)
         return
+    claim(run, made_of)
     print(f"{language} {head} {seed} ...", file=sys.stderr, flush=True)
-    start = time.perf_counter()
-    nmt(
-        run,
-        "train",
-        CONFIG,
-        "-o",
-        run,
-        "--force",
-        *sides(text),
-        *(x for change in overrides for x in ("--set", change)),
-    )
-    minutes = (time.perf_counter() - start) / 60
-    nmt(run, "translate", run, text / "test.src", "-o", run / "test.hyp")
+    train(run, CONFIG, sides(text), overrides)
+    minutes = facts(run)["seconds"] / 60
+    nmt(log_of(run), "translate", run, text / "test.src", "-o", run / "test.hyp", "--force")
     forms, answers = list(read_lines(text / "test.tgt")), list(read_lines(run / "test.hyp"))
     with (text / "train.src").open(encoding="utf-8") as file:
         trained = sum(1 for _ in file)
@@ -154,10 +153,10 @@ def complete(out: Path, language: str, head: str, seed: int, settings: Sequence[
         exact=evaluate(answers, [forms], metrics=["exact"])[0].value,
         distance=statistics.mean(map(distance, answers, forms)),
         minutes=round(minutes, 2),
-        fingerprint=fingerprint,
+        fingerprint=made_of,
     )
-    keep_best(RunDir(run))
     write_atomically(run / "cell.json", json_text(cell._asdict()))
+    keep_best(run)
     print(f"{language} {head} {seed}: exact {cell.exact:.2f}, {minutes:.1f} minutes", file=sys.stderr, flush=True)
 
 
@@ -169,32 +168,9 @@ def sides(text: Path) -> list[str]:
     ]
 
 
-def nmt(run: Path, *arguments: object) -> None:
-    """Runs a command in a process of its own; what it says goes into a file beside the run."""
-    log = run.with_name(f"{run.name}.log")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-        command = [sys.executable, "-m", "nmt", *map(str, arguments)]
-        if subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode:
-            raise UserError(f"nmt {arguments[0]} failed", f"see {log}")
-
-
 def fingerprint_of(overrides: Sequence[str], text: Path) -> str:
     """Of all settings that are not defaults, and of the text."""
-    settings = load_config(CONFIG, list(overrides)).model_dump(exclude_unset=True)
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for path in sorted(text.iterdir()):
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:16]
-
-
-def keep_best(run: RunDir) -> None:
-    """Deletes all checkpoints but the one that was chosen: of so many runs, they would be gigabytes."""
-    best = run.checkpoint("best")
-    for folder in run.checkpoints.iterdir():
-        if folder != best:
-            shutil.rmtree(folder)
-    (run.path / "last").unlink()
+    return fingerprint(settings_of(CONFIG, overrides), sorted(text.iterdir()))[:16]
 
 
 def distance(one: str, other: str) -> int:
@@ -260,36 +236,37 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 def table(cells: Sequence[Cell]) -> str:
     """Markdown: a row for each language, and the macro gain."""
     by_language = gains(cells)
-    rows = [
-        "| language | forms: train, test | exact without pointer | with | gain | distance without, with | minutes |",
-        "|---|---|---|---|---|---|---|",
+    header = [
+        "language",
+        "forms: train, test",
+        "exact without pointer",
+        "with",
+        "gain",
+        "distance without, with",
+        "minutes",
     ]
+    rows = []
     for language in LANGUAGES:
         mine = [cell for cell in cells if cell.language == language]
         if not mine:
             continue
         heads = [[cell for cell in mine if cell.head == head] for head in HEADS]
-        exact = (spread([cell.exact for cell in some]) for some in heads)
+        exact = (spread([cell.exact for cell in some], ".1f") for some in heads)
         away = (f"{statistics.mean(cell.distance for cell in some):.2f}" if some else "-" for some in heads)
         gain = with_interval(list(by_language.get(language, {}).values()))
         minutes = statistics.mean(cell.minutes for cell in mine)
         size = f"{mine[0].train:,}, {mine[0].test:,}"
-        rows.append(f"| {language} | {size} | {' | '.join(exact)} | {gain} | {', '.join(away)} | {minutes:.1f} |")
+        rows.append([language, size, *exact, gain, ", ".join(away), f"{minutes:.1f}"])
     macro = list(macro_gains(cells).values())
-    rows += [
+    lines = [
+        *markdown(header, rows),
         "",
         f"Macro gain over {', '.join(SMALL)}, {len(macro)} seeds: **{with_interval(macro)}** points of exact match.",
         "Exact match: percentage of the test forms, mean ± standard deviation over seeds. Gain: of pairs with one",
         "seed; in brackets Student's 95 % interval of its mean: about training anew, not about other words. Distance:",
         "characters to insert, delete or replace in a form. Minutes: of one training.",
     ]
-    return "\n".join(rows) + "\n"
-
-
-def spread(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
-    return f"{statistics.mean(values):.1f}" + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
+    return "\n".join(lines) + "\n"
 
 
 def with_interval(values: Sequence[float]) -> str:
@@ -300,7 +277,4 @@ def with_interval(values: Sequence[float]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"study.py: {error}")
+    start(main)

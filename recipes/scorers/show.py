@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from nmt.files import write_atomically
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from recipes.study import markdown, spread
 
 TITLES = {
     "phrasebook": "phrasebook",
@@ -101,17 +105,15 @@ def score_tables(cells: Sequence[Cell]) -> list[str]:
         lines += [
             f"## {TITLES[text][0].upper()}{TITLES[text][1:]}",
             "",
-            f"| {' | '.join(_COLUMNS)} |",
-            f"|{'---|' * len(_COLUMNS)}",
         ]
+        table = []
         for scorer, some in rows.items():
             shown = [
                 spread([getattr(c, name) for c in some]) for name in ("bleu", "chrf", "aer", "long_bleu", "long_chrf")
             ]
             minutes, speed = spread([c.minutes for c in some], ".1f"), spread([c.speed for c in some], ",.0f")
-            facts = (scorer, seeds(some), f"{some[0].parameters:,}", *shown, minutes, speed)
-            lines.append(f"| {' | '.join(facts)} |")
-        lines += ["", *length_table(rows), ""]
+            table.append((scorer, seeds(some), f"{some[0].parameters:,}", *shown, minutes, speed))
+        lines += [*markdown(_COLUMNS, table), "", *length_table(rows), ""]
     return lines + (_NOTES if cells else [])
 
 
@@ -173,15 +175,6 @@ def by_width(dots: Sequence[Spread]) -> list[tuple[Spread, Spread]]:
 
 def seeds(cells: Sequence[Cell]) -> str:
     return ", ".join(str(seed) for seed in sorted(cell.seed for cell in cells))
-
-
-def spread(values: Sequence[float | None], form: str = ".2f") -> str:
-    """Mean, and with several values their standard deviation; `-` where there is none."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "-"
-    mean, deviation = centre(known)
-    return f"{mean:{form}}" + (f" ± {deviation:{form}}" if len(known) > 1 else "")
 
 
 def centre(values: Sequence[float]) -> tuple[float, float]:

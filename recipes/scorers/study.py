@@ -9,11 +9,7 @@ each), results.md and pictures there. FOLDER has the files of Multi30k, by defau
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import shutil
-import statistics
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,8 +23,10 @@ from nmt.data.phrasebook import generate
 from nmt.errors import UserError
 from nmt.evaluate import evaluate
 from nmt.files import json_text, read_json, write_atomically
-from nmt.settings import load_config
 from nmt.text.lines import read_lines
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from recipes.study import facts, fingerprint, keep_best, log_of, nmt, settings_of, start, train, training_speed
 
 HERE = Path(__file__).parent
 TEXTS = ("phrasebook", "chained", "multi30k")
@@ -165,11 +163,9 @@ def add_long(pair: Pair, part: str, held_out: Path, folder: Path) -> Pair:
 
 def check_same(out: Path, text: Text, settings: Sequence[str]) -> None:
     """A folder holds runs of one kind: UserError where those of a text were made of other settings or lines."""
-    config = load_config(text.config, list(settings)).model_dump(mode="json", exclude_unset=True)
-    digest = hashlib.sha256(json.dumps([config, SCORERS], sort_keys=True).encode())
-    for path in (*text.train, *text.dev, *text.test):
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    path, found = out / text.name / "made-of.json", {"fingerprint": digest.hexdigest()}
+    made_of = [settings_of(text.config, settings), SCORERS]
+    found = {"fingerprint": fingerprint(made_of, (*text.train, *text.dev, *text.test))}
+    path = out / text.name / "made-of.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json_text(found))
@@ -187,15 +183,11 @@ def run_of(out: Path, text: Text, scorer: str, seed: int) -> Path:
 def complete(out: Path, text: Text, scorer: str, seed: int, settings: Sequence[str]) -> Cell:
     """Trains a cell, from where it was interrupted, and tests its best checkpoint."""
     run = run_of(out, text, scorer, seed)
-    log = run.with_name(f"{run.name}.log")
-    if (run / "last").is_file():
-        nmt(log, "train", run, "--resume")
-    else:
-        changes = [f"model.decoder.attention={SCORERS[scorer]}", f"train.seed={seed}", *settings]
-        corpus = prepared(out, text, settings)
-        options = [option for change in changes for option in ("--set", change)]
-        nmt(log, "train", text.config, "--data", corpus, "-o", run, "--force", *options)
-    info = json.loads(nmt(log, "info", run, "--json"))
+    log = log_of(run)
+    corpus = prepared(out, text, settings)
+    changes = [f"model.decoder.attention={SCORERS[scorer]}", f"train.seed={seed}", *settings]
+    train(run, text.config, ["--data", corpus], changes)
+    info = facts(run)
     test, long = test_on(run, text.test, "test", log), test_on(run, text.long, "long", log)
     return Cell(
         text.name,
@@ -242,22 +234,6 @@ def error_rate(run: Path, text: Text, log: Path) -> float:
     return json.loads(nmt(log, "aer", links, text.links, "--json"))["aer"]
 
 
-def keep_best(run: Path) -> None:
-    """Deletes all checkpoints but the one that was tested: of so many runs they would be gigabytes."""
-    best = (run / "best").read_text(encoding="utf-8").strip()
-    (run / "last").unlink()
-    for folder in (run / "checkpoints").iterdir():
-        if folder.name != best:
-            shutil.rmtree(folder)
-
-
-def training_speed(run: Path) -> float | None:
-    """Target tokens a second between validations: the median of the reports; None before the first."""
-    reports = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    speeds = [report["tokens_per_second"] for report in reports if "tokens_per_second" in report]
-    return round(statistics.median(speeds), 1) if speeds else None
-
-
 def by_length(run: Path, text: Text) -> list[Bucket]:
     """Scores of the translations by the length of the source, over test and long together."""
     rows: list[tuple[int, str, str]] = []
@@ -275,28 +251,5 @@ def by_length(run: Path, text: Text) -> list[Bucket]:
     return buckets
 
 
-def nmt(log: Path, *arguments: object) -> str:
-    """Runs a command in a process of its own and gives what it prints; what it says besides goes to `log`."""
-    command = [sys.executable, "-m", "nmt", *map(str, arguments)]
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        log.open("a", encoding="utf-8") as file,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True, encoding="utf-8") as child,
-    ):
-        try:
-            said, _ = child.communicate()
-        except KeyboardInterrupt:
-            child.wait()  # a training saves, and the next call goes on from there
-            raise
-    if child.returncode:
-        raise UserError(f"nmt {arguments[0]} failed", f"see {log}")
-    return said
-
-
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"study.py: {error}")
-    except KeyboardInterrupt:
-        sys.exit("study.py: interrupted; the same command goes on")
+    start(main)

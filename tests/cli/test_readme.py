@@ -80,7 +80,12 @@ def check(arguments: list[str]) -> None:
     config = context.params.get("config")
     known = config is not None and (ROOT / config).is_file()
     changes = next((context.params[option.name] for option in command.params if "--set" in option.opts), None)
-    load_config(ROOT / config if known else None, [change for change in changes or [] if "$" not in change])
+    text = (
+        [f"data.{side}={context.params[side]}" for side in ("src", "tgt") if context.params.get(side)]
+        if name in ("train", "prepare")
+        else []
+    )
+    load_config(ROOT / config if known else None, [*text, *(change for change in changes or [] if "$" not in change)])
     for word in rest:
         assert not word.startswith("recipes/") or "$" in word or (ROOT / word).exists(), f"{word} is not there"
 

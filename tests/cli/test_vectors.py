@@ -41,7 +41,8 @@ def here(tmp_path, monkeypatch):
         (tmp_path / f"{side}.vec").write_text("6 8\n" + "".join(f"{row}\n" for row in rows))
     monkeypatch.chdir(tmp_path)
     # The checkpoint before the first update goes at the first validation: kept here, to look at the start.
-    monkeypatch.setattr("nmt.train.loop.remove_others", lambda run, keep: None)
+    for module in ("loop", "checkpoint"):
+        monkeypatch.setattr(f"nmt.train.{module}.remove_others", lambda run, keep: None)
     return tmp_path
 
 

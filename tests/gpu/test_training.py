@@ -16,6 +16,7 @@ from nmt.rundir import RunDir
 from nmt.settings import load_config
 from nmt.train.loop import train
 from nmt.train.metrics import Console
+from nmt.train.objective import Objective
 from nmt.train.optim import make_optimizer
 from nmt.train.step import label_tokens, train_step
 
@@ -28,7 +29,14 @@ def training(model, device, precision="float32", lr=1e-3):
     def step(*batches):
         tokens = sum(label_tokens(pairs) for _, pairs in batches)
         return train_step(
-            model, optimizer, batches, tokens=tokens, lr=lr, settings=settings, device=device, precision=precision
+            Objective(model, settings),
+            optimizer,
+            batches,
+            tokens=tokens,
+            lr=lr,
+            settings=settings,
+            device=device,
+            precision=precision,
         )
 
     return step

@@ -14,6 +14,7 @@ from nmt.config import TrainConfig
 from nmt.rundir import MODEL, RunDir, load_model, read_tensors
 from nmt.train.checkpoint import restore, save_checkpoint
 from nmt.train.mean import RunningMean
+from nmt.train.objective import Objective
 from nmt.train.optim import make_optimizer
 from nmt.train.state import TrainState
 from nmt.train.step import label_tokens, train_step
@@ -28,7 +29,7 @@ def steps(model: nn.Module, optimizer: torch.optim.Optimizer, first: int, count:
     for index in range(first, first + count):
         pairs = batch(seed=index)
         sums = train_step(
-            model,
+            Objective(model, SETTINGS),
             optimizer,
             [(index, pairs)],
             tokens=label_tokens(pairs),

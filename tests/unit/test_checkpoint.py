@@ -20,11 +20,14 @@ from nmt.train.checkpoint import (
     restore,
     save_checkpoint,
     scored_checkpoints,
+    start_from,
     thin_out,
+    tidy,
     write_average,
 )
 from nmt.train.mean import RunningMean
 from nmt.train.metrics import Window, cut_back
+from nmt.train.objective import Objective
 from nmt.train.optim import make_optimizer
 from nmt.train.state import Scored, TrainState, improves
 from nmt.train.step import label_tokens, train_step
@@ -48,7 +51,7 @@ class Training:
     def step(self):
         pairs = batch(seed=self.state.step)
         train_step(
-            self.model,
+            Objective(self.model, SETTINGS),
             self.optimizer,
             [(self.state.step, pairs)],
             tokens=label_tokens(pairs),
@@ -149,6 +152,60 @@ def test_a_checkpoint_newer_than_last_is_not_resumed(training):
     assert training.run.pointed("last") == "step-00000003"
 
 
+def test_without_a_pointer_the_newest_is_taken(training):
+    """As a file system may leave an empty file where a pointer was."""
+    (training.run.path / "last").write_text("")
+    assert training.run.pointed("last") is None
+    assert training.restore() == []
+    assert training.state.step == 3
+
+
+def test_what_a_killed_process_left_is_tidied_away(training):
+    training.step()
+    save_checkpoint(training.run, training.model, training.optimizer, training.state, training.mean)
+    training.run.point("last", "step-00000003")  # killed before the pointer was moved
+    (training.run.checkpoints / ".step-00000005.1.tmp").mkdir()
+    (training.run.checkpoints / "average-best-2").mkdir()
+    (training.run.path / ".best.4194305.tmp").write_text("step-")  # more than Linux counts processes
+    training.restore()
+    tidy(training.run, training.state)
+    assert sorted(path.name for path in training.run.checkpoints.iterdir()) == [
+        "average-best-2",
+        *(f"step-0000000{n}" for n in (1, 2, 3)),
+    ]
+    assert not list(training.run.path.glob(".*"))
+
+
+@pytest.mark.parametrize("where", ["weights", "memory"])
+def test_what_is_not_finite_is_never_saved(training, where):
+    training.step()
+    name, weight = next(iter(training.model.named_parameters()))
+    broken = weight.data if where == "weights" else training.optimizer.state[weight]["exp_avg_sq"]
+    broken[0, 0] = float("inf")
+    what = name if where == "weights" else f"{name}.exp_avg_sq"
+    with pytest.raises(UserError, match=f"training has diverged: a value of {what} is not a finite number"):
+        save_checkpoint(training.run, training.model, training.optimizer, training.state, training.mean)
+    assert training.run.pointed("last") == "step-00000003"
+    assert sorted(p.name for p in training.run.checkpoints.iterdir()) == [f"step-0000000{n}" for n in (1, 2, 3)]
+
+
+def test_a_new_run_takes_what_it_is_told_to(training, tmp_path):
+    training.state.plateau_scale = 0.5
+    save_checkpoint(training.run, training.model, training.optimizer, training.state, training.mean)
+    folder = training.run.checkpoint("last")
+    for keep in ((), ("optimizer",), ("schedule",), ("optimizer", "schedule")):
+        other = Training(tmp_path / "-".join(["other", *keep]))
+        state = start_from(folder, other.model, other.optimizer, keep)
+        assert (state.schedule_start, state.plateau_scale) == ((3, 0.5) if "schedule" in keep else (0, 1.0))
+        assert (state.step, state.checkpoints) == (0, [])
+        for (name, ours), theirs in zip(other.model.named_parameters(), training.model.parameters(), strict=True):
+            assert torch.equal(ours, theirs), name
+            memory = other.optimizer.state.get(ours, {})
+            assert set(memory) == (set(training.optimizer.state[theirs]) if "optimizer" in keep else set())
+            for key, value in memory.items():
+                assert torch.equal(value, training.optimizer.state[theirs][key])
+
+
 def test_resuming_points_best_back_to_a_checkpoint_of_training(training):
     training.run.point("best", "average-best-5")
     training.restore()
@@ -205,6 +262,14 @@ def test_the_record_is_cut_back_to_a_step(tmp_path):
     cut_back(path, 10)
     assert path.read_text() == '{"step": 5, "a": 1}\n{"step": 10}\n{"step": 10, "b": "é"}\n'
     cut_back(tmp_path / "none", 10)
+
+
+def test_a_line_cut_within_a_letter_is_dropped(tmp_path):
+    path = tmp_path / "samples.jsonl"
+    whole = '{"step": 5, "output": "ᎣᏏᏲ"}\n'
+    path.write_bytes((whole + '{"step": 5, "output": "Ꭳ').encode()[:-1] + b"\n\0\0\0")
+    cut_back(path, 10)
+    assert path.read_text("utf-8") == whole
 
 
 def weights(model):

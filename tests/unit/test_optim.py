@@ -18,6 +18,7 @@ from nmt.config import (
 )
 from nmt.data.batch import Batch, collate
 from nmt.models.interface import TokenLosses
+from nmt.train.objective import Objective
 from nmt.train.optim import after_validation, learning_rate, make_optimizer
 from nmt.train.step import label_tokens, train_step
 
@@ -100,7 +101,14 @@ def take_step(model, batches, *, optimizer=None, lr=0.1, **changes):
     optimizer = optimizer or make_optimizer(AdamConfig(lr=1.0), model)
     tokens = sum(label_tokens(batch) for _, batch in batches)
     return train_step(
-        model, optimizer, batches, tokens=tokens, lr=lr, settings=settings, device=CPU, precision="float32"
+        Objective(model, settings),
+        optimizer,
+        batches,
+        tokens=tokens,
+        lr=lr,
+        settings=settings,
+        device=CPU,
+        precision="float32",
     )
 
 

@@ -32,7 +32,12 @@ def test_any_number_of_rows_and_any_strides(dtype, bias):
     linear = torch.nn.Linear(48, 33, bias=bias).to(dtype)
     packed = PackedLinear(linear.weight, linear.bias)
     with torch.inference_mode():
-        for states in (torch.randn(1, 1, 48), torch.randn(7, 48), torch.randn(3, 700, 48), torch.randn(48, 5, 2).permute(2, 1, 0)):
+        for states in (
+            torch.randn(1, 1, 48),
+            torch.randn(7, 48),
+            torch.randn(3, 700, 48),
+            torch.randn(48, 5, 2).permute(2, 1, 0),
+        ):
             states = states.to(dtype)
             torch.testing.assert_close(
                 packed(states), linear(states), atol=1e-5 if dtype == torch.float32 else 0.05, rtol=1e-2

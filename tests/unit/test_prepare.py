@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ import pytest
 from nmt.cli.main import load_command
 from nmt.config import Config
 from nmt.data.corpus import Counts
-from nmt.data.prepare import Prepared, choose_held_out, open_prepared, prepare
+from nmt.data.loader import batches
+from nmt.data.plan import Part
+from nmt.data.prepare import Prepared, Source, choose_held_out, open_prepared, prepare
 from nmt.errors import UserError
 from nmt.settings import load_config
+from nmt.text.learn import learn_tokenizers
 
 WORDS = {"kind": "words"}
 
@@ -320,3 +324,171 @@ def test_from_the_command_line(shop: Workshop, capsys: pytest.CaptureFixture[str
     assert stdout == ""
     assert stderr.splitlines()[-1] == f"prepared: {shop.out}"
     assert len(open_prepared(shop.out).train) == 49
+
+
+# Several corpora
+
+
+def further(shop: Workshop, stem: str, src: list[str], tgt: list[str], **settings: object) -> dict[str, object]:
+    """An item of `data.more`, whose files are written."""
+    files = {"src": str(shop.write(f"{stem}.src", src)), "tgt": str(shop.write(f"{stem}.tgt", tgt))}
+    return {**files, **settings}
+
+
+def test_several_corpora_become_one_with_parts(shop: Workshop) -> None:
+    src, tgt = sentences(200, sources=200)
+    more = [
+        further(shop, "b", ["web one"] * 14 + [""], ["netz eins", "leer", "netz zwei"] * 5, weight=0.5),
+        further(shop, "c", ["spoken"] * 3, ["gesagt"] * 3, weight=2, tag="<c>"),
+    ]
+    main = shop.write("a.src", src)
+    prepared = shop.prepare(shop.config(main, shop.write("a.tgt", tgt), more=more))
+    train = texts(prepared, "train")
+    assert len(prepared.dev) == 4
+    assert {src for src, _ in texts(prepared, "dev")} <= set(src)
+    assert train[196:210] == list(zip(["web one"] * 14, (["netz eins", "leer", "netz zwei"] * 5)[:14], strict=True))
+    assert train[210:] == [("<c> spoken", "gesagt")] * 3
+    assert prepared.counts["train"] == Counts(pairs=213, empty=1)
+    assert prepared.train.parts == (Part(196, 1.0), Part(14, 0.5), Part(3, 2.0))
+    assert prepared.train.pairs_per_epoch == 196 + 7 + 6
+    assert prepared.dev.parts == (Part(4, 1.0),)
+    assert prepared.sources == [
+        Source(str(main), str(shop.folder / "a.tgt"), 1.0, None, Counts(196)),
+        Source(more[0]["src"], more[0]["tgt"], 0.5, None, Counts(14, empty=1)),
+        Source(more[1]["src"], more[1]["tgt"], 2.0, "<c>", Counts(3)),
+    ]
+    assert shop.reports[-5:] == [
+        "training: 213 pairs",
+        f"  196 pairs of {main}",
+        f"  14 pairs of {more[0]['src']}, weight 0.5: 7 an epoch; left out: 1 with an empty side",
+        f"  3 pairs of {more[1]['src']}, weight 2: 6 an epoch, each source with <c> before it",
+        "development: 4 pairs",
+    ]
+    opened = open_prepared(shop.out)
+    assert (opened.sources, opened.train.parts) == (prepared.sources, prepared.train.parts)
+    words = prepared.tokenizers[0]
+    assert 3 not in words.encode("<c> web one spoken")  # learned from all of them
+    assert prepared.train.src(212).tolist() == words.encode("<c> spoken")
+
+
+def test_batches_have_each_pair_as_often_as_its_weight_says(shop: Workshop) -> None:
+    src, tgt = sentences(60, sources=60)
+    more = [further(shop, "b", [f"web{n}" for n in range(20)], ["netz"] * 20, weight=2.5, tag="<b>")]
+    prepared = shop.prepare(shop.config(shop.write("a.src", src), shop.write("a.tgt", tgt), more=more))
+    seen: Counter[int] = Counter()
+    for _, batch in batches(prepared.train, max_tokens=60, seed=1, start=0):
+        seen.update(batch.indices.tolist())
+        if seen.total() >= 4 * prepared.train.pairs_per_epoch:
+            break
+    assert [seen[n] for n in range(79)] == [4] * 59 + [10] * 20
+
+
+def test_weights_and_tags_are_part_of_the_fingerprint(shop: Workshop) -> None:
+    src, tgt = sentences(60, sources=60)
+    files = shop.write("a.src", src), shop.write("a.tgt", tgt)
+    found = []
+    for n, settings in enumerate([{}, {"weight": 1}, {"weight": 2}, {"tag": "<b>"}]):
+        shop.out = shop.folder / f"out{n}"
+        config = shop.config(*files, more=[further(shop, "b", ["web"] * 5, ["netz"] * 5, **settings)])
+        found.append(shop.prepare(config).train.fingerprint)
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
+
+
+def test_what_is_held_out_is_nowhere_in_training(shop: Workshop) -> None:
+    src, tgt = sentences(200, sources=200)
+    config = shop.config(
+        shop.write("a.src", src), shop.write("a.tgt", tgt), more=[further(shop, "b", src, tgt, tag="<b>")]
+    )
+    prepared = shop.prepare(config)
+    assert len(prepared.dev) == 4
+    held_out = {src for src, _ in texts(prepared, "dev")}
+    assert not held_out & {src.removeprefix("<b> ") for src, _ in texts(prepared, "train")}
+    assert any(line.endswith("before it; left out: 4 with a source line that is held out") for line in shop.reports)
+
+
+TOKENIZERS = [
+    ({"kind": "words", "size": 5}, "<bt>"),
+    ({"kind": "words", "lowercase": True, "min_count": 30}, "<BT>"),
+    ({"kind": "characters", "size": 5}, "◆"),
+    ({"kind": "sentencepiece", "size": 300}, "<bt>"),
+    ({"kind": "sentencepiece", "size": 300, "joint": False, "lowercase": True, "model": "unigram"}, "<BT>"),
+    ({"kind": "sentencepiece", "size": 300, "normalization": "nmt_nfkc"}, "＜bt＞"),
+    ({"kind": "sentencepiece", "size": 300, "byte_fallback": False, "normalization": "identity"}, "__de,fr__"),
+]
+
+
+@pytest.mark.parametrize(("tokenizer", "tag"), TOKENIZERS)
+def test_a_tag_is_one_token(shop: Workshop, tokenizer: dict[str, Any], tag: str) -> None:
+    src, tgt = sentences(60, sources=60)
+    files = shop.write("a.src", src), shop.write("a.tgt", tgt)
+    more = [further(shop, name, [f"web{name} one"], ["netz"], tag=tag) for name in "bc"]
+    prepared = shop.prepare(shop.config(*files, tokenizer, more=more))
+    words = prepared.tokenizers[0]
+    tagged, plain = prepared.train.src(60 - 1).tolist(), words.encode("webb one")
+    (mark,) = [n for n in words.encode(tag) if n > 3]
+    assert tagged[0] == mark
+    assert tagged[-len(plain) :] == plain
+    assert len(tagged) - len(plain) == (2 if tokenizer["kind"] == "characters" else 1)  # there is a space after it
+    assert mark not in words.encode("s1 common")
+    saved = open_prepared(shop.out).tokenizers[0]
+    assert saved.encode(f"{tag} webb one") == tagged
+
+
+def test_a_tag_that_cannot_be_one_token(shop: Workshop) -> None:
+    src, tgt = sentences(60, sources=60)
+    files = shop.write("a.src", src), shop.write("a.tgt", tgt)
+    more = [further(shop, "b", ["web"], ["netz"], tag="<bt>")]
+    error = shop.refused(shop.config(*files, {"kind": "characters"}, more=more))
+    assert error.message == "data.more: the tag <bt> is 4 characters, and so 4 tokens"
+    assert error.hint == "With tokenizer.kind: characters take one character that the text has not, such as ◆."
+
+    learned = shop.config(*files, {"kind": "sentencepiece", "size": 300}).tokenizer
+    own = learn_tokenizers(learned, lambda: src, lambda: tgt)
+    (shop.folder / "model").mkdir()
+    own[0].save(shop.folder / "model", "src")
+    given = {"kind": "sentencepiece", "path": str(shop.folder / "model" / "joint.model")}
+    config = shop.config(*files, given, more=more)
+    error = shop.refused(config)
+    pieces = " ".join(piece for piece in own[0].pieces(own[0].encode("<bt>")) if piece != "▁")
+    assert error.message == (f"data.more: the tag <bt> is not a token of the tokenizer, which makes it: {pieces}")
+    assert error.hint is not None
+    assert error.hint.startswith("A tokenizer that is learned with the corpus has it;")
+    with pytest.raises(UserError, match="the tag <bt> is not a token of the tokenizer"):  # as with --init-from
+        prepare(config, shop.out, report=shop.reports.append, tokenizers=own)
+
+
+def test_mistakes_in_a_further_corpus_are_named_with_its_file(shop: Workshop) -> None:
+    src, tgt = sentences(60, sources=60)
+    files = shop.write("a.src", src), shop.write("a.tgt", tgt)
+    bad = shop.folder / "bad.src"
+    bad.write_bytes(b"one\nca\xe9\n")
+    more = {"src": str(bad), "tgt": str(shop.write("b.tgt", ["eins", "zwei"]))}
+    error = shop.refused(shop.config(*files, more=[more]))
+    assert error.message.startswith(f"{bad}, line 2: not UTF-8 at byte 3 of the line (0xE9)")
+    prepared = shop.prepare(shop.config(*files, more=[more], bad_lines="drop"))
+    assert prepared.sources[1].counts == Counts(1, bad=1)
+    assert any(line.startswith(f"left out: {bad}, line 2: not UTF-8") for line in shop.reports)
+    shop.out = shop.folder / "again"
+    long = [further(shop, "l", ["a b c"], ["a b c"])]
+    error = shop.refused(shop.config(*files, more=long, max_length=2))
+    assert error.message.endswith("l.tgt: no training pair is left: 1 longer than 2 tokens (data.max_length)")
+    error = shop.refused(shop.config(*files, more=[more, {**more, "src": str(shop.folder / "absent")}]))
+    assert error.message == f"data.more.2.src: no such file: {shop.folder / 'absent'}"
+
+
+def test_several_corpora_from_the_command_line(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(shop.folder)
+    src, tgt = sentences(60, sources=60)
+    further(shop, "b", ["web"], ["netz"])
+    shop.write("a.src", src)
+    shop.write("a.tgt", tgt)
+    more = "data.more=[{src: b.src, tgt: b.tgt, tag: <bt>}]"
+    arguments = ["--src", "a.src", "--tgt", "a.tgt", "-o", "out", "--set", more, "--set", "data.more.1.weight=3"]
+    load_command("prepare").main([*arguments, "--set", "tokenizer.kind=words"], standalone_mode=False)
+    assert f"  1 pair of {shop.folder / 'b.src'}, weight 3: 3 an epoch, each source with <bt> before it" in (
+        capsys.readouterr().err.splitlines()
+    )
+    assert open_prepared(shop.out).train.parts == (Part(59), Part(1, 3.0))

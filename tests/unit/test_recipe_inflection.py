@@ -105,29 +105,38 @@ class Trainings:
     def __init__(self) -> None:
         self.trained: list[str] = []
         self.commands: list[list[str]] = []
-        self.fail = False
+        self.fail = self.interrupt = False
 
-    def __call__(self, run: Path, *arguments: object) -> None:
+    def __call__(self, log: Path, *arguments: object) -> str:
         if self.fail:
             raise UserError("nmt train failed")
         words = [str(word) for word in arguments]
+        run = log.with_suffix("")
+        if words[0] == "info":
+            return '{"seconds": 90.0}'
         self.commands.append(words)
         if words[0] == "train":
-            self.trained.append(str(Path(*run.parts[-2:])))
+            resumed = "--resume" in words
+            self.trained.append(str(Path(*run.parts[-2:])) + "+" * resumed)
+            run.mkdir(parents=True, exist_ok=True)
+            (run / "last").write_text("step-00000002\n")
+            if self.interrupt and not resumed:
+                raise KeyboardInterrupt
             for name in ("step-00000001", "step-00000002"):
                 (run / "checkpoints" / name).mkdir(parents=True)
                 (run / "checkpoints" / name / "model.safetensors").touch()
             (run / "config.yaml").touch()
             (run / "best").write_text("step-00000001\n")
-            (run / "last").write_text("step-00000002\n")
         else:
             (run / "test.hyp").write_text("a x\n")  # the reference is: a b
+        return ""
 
 
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     fake = Trainings()
-    monkeypatch.setattr(study, "nmt", fake)
+    for module in (study, sys.modules["recipes.study"]):
+        monkeypatch.setattr(module, "nmt", fake)
     return fake
 
 
@@ -163,6 +172,7 @@ def test_only_what_is_missing_is_trained(
     assert len(results["cells"]) == 9  # all that is there, not only what was asked for now
     first = next(x for x in results["cells"] if (x["language"], x["head"], x["seed"]) == ("swa", "copy", 1))
     assert (first["exact"], first["distance"], first["train"], first["test"]) == (0.0, 1, 1, 1)
+    assert first["minutes"] == 1.5
     assert {path.name for path in (tmp_path / "out/swa/copy-1/checkpoints").iterdir()} == {"step-00000001"}
     assert not (tmp_path / "out/swa/copy-1/last").exists()
 
@@ -174,6 +184,17 @@ def test_a_failed_training_is_made_again(trainings: Trainings, run_study: Callab
     trainings.fail = False
     run_study("--seeds", "1", "--languages", "swa")
     assert trainings.trained == ["swa/vocab-1", "swa/copy-1"]
+
+
+def test_an_interrupted_training_goes_on(trainings: Trainings, run_study: Callable[..., dict[str, Any]]) -> None:
+    trainings.interrupt = True
+    with pytest.raises(KeyboardInterrupt):
+        run_study("--seeds", "1", "--languages", "swa", "--heads", "copy")
+    with pytest.raises(UserError, match=r"copy-1 is of other settings or text"):  # no mixture of two experiments
+        run_study("--seeds", "1", "--languages", "swa", "--heads", "copy", "--set", "train.steps=7")
+    results = run_study("--seeds", "1", "--languages", "swa", "--heads", "copy")
+    assert trainings.trained == ["swa/copy-1", "swa/copy-1+"]
+    assert results["cells"][0]["minutes"] == 1.5
 
 
 def test_heads_differ_in_nothing_but_the_head(trainings: Trainings, run_study: Callable[..., dict[str, Any]]) -> None:

@@ -116,7 +116,8 @@ class Commands:
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Commands:
     fake = Commands()
-    monkeypatch.setattr(study, "nmt", fake)
+    for module in (study, sys.modules["recipes.study"]):
+        monkeypatch.setattr(module, "nmt", fake)
     monkeypatch.setattr(study, "CHAINED", {"train": (3, 2), "dev": (2, 3)})
     monkeypatch.setattr(study, "dot_products", lambda: dots.dot_products((16, 64), queries=20))
     for picture in ("draw_scores", "draw_lengths", "draw_dots"):

@@ -198,7 +198,7 @@ def test_one_mistake(here: Path, text: str, expected: str) -> None:
         ("trian.steps=1", "--set trian.steps: trian: unknown key; did you mean `train`?"),
         ("align.heads=[]", "--set align.heads: no head is named; null means all"),
         ("align.heads=[2,1,2]", "--set align.heads: a head is there twice: 2, 1, 2"),
-        ("align.heads=[1,0]", "--set align.heads: align.heads.1: must be greater than 0, found 0"),
+        ("align.heads=[1,0]", "--set align.heads: align.heads.2: must be greater than 0, found 0"),
         ("align.heads=3", "--set align.heads: expected a list, found 3"),
         ("train={stepz: 1}", "--set train: train.stepz: unknown key; did you mean `steps`?"),
         ("train.steps=x", '--set train.steps: expected a whole number, found the text "x"'),
@@ -268,7 +268,10 @@ VALUES = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=2)
         | st.dictionaries(
-            st.sampled_from(["kind", "width", "layers", "attention", "schedule", "average", "size", "which"]) | TEXT,
+            st.sampled_from(
+                ["kind", "width", "layers", "attention", "schedule", "average", "size", "which", "more", "src"]
+            )
+            | TEXT,
             inner,
             max_size=4,
         )
@@ -309,3 +312,55 @@ def test_dump_and_load_agree(
     path = tmp_path / "dumped.yaml"
     path.write_text(dump_config(config), encoding="utf-8")
     assert load_config(path) == config
+
+
+# Lists of sections
+
+
+def test_further_corpora_are_relative_to_where_they_are_written(here: Path) -> None:
+    (here / "sub").mkdir()
+    path = here / "sub" / "c.yaml"
+    path.write_text("data:\n  src: a\n  tgt: b\n  more:\n  - {src: c, tgt: ../d, weight: 2}\n  - {src: e, tgt: f}\n")
+    config = load_config(path, ["data.more.2.src=g", "data.more.2.tag=<x>"])
+    first, second = config.data.more
+    assert (first.src, first.tgt, first.weight, first.tag) == (str(here / "sub" / "c"), str(here / "d"), 2.0, None)
+    assert (second.src, second.tgt, second.weight, second.tag) == (str(here / "g"), str(here / "sub" / "f"), 1.0, "<x>")
+    (here / "again.yaml").write_text(dump_config(config))
+    assert load_config(here / "again.yaml") == config
+    assert load_config(path, ["data.more=null"]).data.more == ()
+    with pytest.raises(UserError) as caught:
+        check_files(config, path)
+    assert f"{path}:5: data.more.1.tgt: no such file: {here / 'd'}" in caught.value.message
+    assert f"data.more.2.src: no such file: {here / 'g'}" in caught.value.message
+
+
+TWO = "data:\n  src: a\n  tgt: b\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("data:\n  more: [{src: c, tgt: d}]", "2: data: more names further corpora: src and tgt name the first"),
+        (f"{TWO}  more:\n  - src: c", "5: data.more.1.tgt: missing"),
+        (f"{TWO}  more:\n  - {{wieght: 2}}", "5: data.more.1.wieght: unknown key; did you mean `weight`?"),
+        (
+            f"{TWO}  more:\n  - {{src: c, tgt: d}}\n  - src: c\n    tgt: d\n    weight: 0",
+            "8: data.more.2.weight: must be greater than 0, found 0",
+        ),
+        (
+            f"{TWO}  more: [{{src: c, tgt: d, tag: a b}}]",
+            "4: data.more.1.tag: it must be one word, without white space, such as <bt>",
+        ),
+        (f"{TWO}  more: {{src: c, tgt: d}}", "4: data.more: expected a list, found a section"),
+        (f"{TWO}  more: [c.src]", '4: data.more.1: expected a section of keys, found the text "c.src"'),
+    ],
+)
+def test_mistakes_in_a_list_of_sections(here: Path, text: str, expected: str) -> None:
+    assert f"c.yaml:{expected}" in [line.strip() for line in message(text).splitlines()]
+
+
+def test_an_item_that_is_not_there(here: Path) -> None:
+    text = "data: {src: a, tgt: b, more: [{src: c, tgt: d}]}"
+    place = "--set data.more.2.weight"
+    assert message(text, "data.more.2.weight=2") == f"{place}: data.more.2 is not a section, but nothing"
+    assert message(text, "data.more.1=2") == "--set data.more.1: data.more is not a section, but a list"

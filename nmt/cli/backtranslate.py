@@ -1,0 +1,134 @@
+"""`nmt backtranslate`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nmt.errors import UserError
+
+if TYPE_CHECKING:
+    from nmt.backtranslate import Summary
+    from nmt.text.lines import Inputs
+    from nmt.translate import Translator
+
+TAG = "<bt>"
+
+
+def backtranslate(
+    run: Annotated[Path, typer.Argument(help="A run of the reverse direction: from the target language.")],
+    mono: Annotated[list[Path], typer.Argument(metavar="MONO", help="Text in the target language, plain or gzip.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the pairs are written.")],
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Draw each translation by chance instead of searching for the best.")
+    ] = False,
+    beam: Annotated[int | None, typer.Option(min=1, help="Hypotheses kept; 1 = greedy. [default: the run's]")] = None,
+    checkpoint: Annotated[str, typer.Option(help="best, last, a step, or a name that `nmt info` lists.")] = "best",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="search.KEY=VALUE", help="Change a setting of the search.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--continue", help="Go on where this command was interrupted.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is in FOLDER.")] = False,
+) -> None:
+    """Make training pairs of a text in the target language alone.
+
+    To learn English to German better, take a model from German to English and German text. This writes
+    FOLDER/mono.src, its translations, and FOLDER/mono.tgt, the text, line by line, and says how to train on them
+    beside the real pairs. Left out and counted are lines that are empty or cannot be translated, and translations
+    that loop, that copy the line, or that are far longer or shorter than it; FOLDER/mono.jsonl has them all.
+
+    Beam search suits small corpora. With much text, --sample gives more varied sources, which teach more, and
+    --set search.sampling.top_k=10 draws from likely words only. An interrupted command goes on with --continue.
+
+    \b
+    Example:
+      nmt train --src train.de --tgt train.en -o runs/de-en
+      nmt backtranslate runs/de-en news.de.gz -o bt
+      nmt train --src train.en --tgt train.de -o runs/en-de \\
+        --set 'data.more=[{src: bt/mono.src, tgt: bt/mono.tgt, tag: <bt>}]'
+    """
+    from nmt.cli.translate import load, progress, telling_what_is_kept
+    from nmt.text.lines import Inputs
+
+    for path in mono:
+        if not path.is_file():
+            raise UserError(f"{path}: there is no such file")
+    if sample and beam is not None:
+        raise UserError("--sample draws and --beam searches: choose one of them")
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output} is a file, not a folder", "Choose another name.")
+    drawn = ["search.mbr=null", "search.coverage_penalty=0", "search.sampling.count=1"] if sample else []
+    translator = load(run, checkpoint, device, beam=beam, overrides=[*drawn, *(overrides or [])])
+    lines = Inputs(mono)
+
+    from nmt.backtranslate import PAIRS, RECORD, translate_lines, write_pairs
+    from nmt.text.lines import check_output
+    from nmt.text.partial import PartialFile, open_resumable, partial_files
+
+    begun = resume and partial_files(output / RECORD)[0].exists()
+    for name in PAIRS:
+        check_output(output / name, overwrite=force or begun)
+    output.mkdir(parents=True, exist_ok=True)
+    made_by = _made_by(translator, run, checkpoint, lines)
+    with open_resumable(output / RECORD, made_by, resume=resume, overwrite=force) as out:
+        assert isinstance(out, PartialFile)
+        with telling_what_is_kept(out), progress(lines, out.done.lines) as advance:
+            for _ in translate_lines(translator, lines, out):
+                advance()
+        summary = write_pairs(out.partial, output)
+    _tell(summary, lines)
+    if not summary.kept:
+        raise UserError(f"{output} has no pairs: no line is left", f"{output / RECORD} says of each line why.")
+    _tell_how_to_train(run, output)
+
+
+def _made_by(translator: Translator, run: Path, checkpoint: str, lines: Inputs) -> dict[str, Any]:
+    """All that decides what is written, for `--continue` to compare."""
+    from nmt.rundir import MODEL, RunDir
+    from nmt.text.partial import fingerprint
+    from nmt.version import __version__
+
+    chosen = RunDir(run).checkpoint(checkpoint)
+    return {
+        "nmt": __version__,
+        "checkpoint": {"name": chosen.name, "sha256": fingerprint(chosen / MODEL)},
+        "device": str(translator.device),
+        "search": translator.search.model_dump(mode="json"),
+        "inputs": list(map(str, lines.paths)),
+    }
+
+
+def _tell(summary: Summary, lines: Inputs) -> None:
+    total = summary.kept + sum(summary.left_out.values())
+    print(f"{summary.kept:,} of {total:,} lines make a pair", file=sys.stderr)
+    for reason, count in summary.left_out.items():
+        number, problem = summary.first[reason]
+        name, line = lines.place(number)
+        why = "" if problem is None else f": {problem}"
+        print(f"  left out, {reason}: {count:,} (the first: {name}, line {line}{why})", file=sys.stderr)
+
+
+def _tell_how_to_train(run: Path, output: Path) -> None:
+    """The settings that add the pairs to those that the reverse model learned from, turned round."""
+    from nmt.backtranslate import PAIRS
+    from nmt.rundir import RunDir
+
+    src, tgt = (json.dumps(str((output / name).resolve()), ensure_ascii=False) for name in PAIRS)
+    more = f"{{src: {src}, tgt: {tgt}, tag: {TAG}}}"
+    data = RunDir(run).config.data
+    options = {"--src": data.tgt or "SOURCE", "--tgt": data.src or "TARGET"}
+    if data.dev_src is not None and data.dev_tgt is not None:
+        options |= {"--dev-src": data.dev_tgt, "--dev-tgt": data.dev_src}
+    command = ["nmt", "train", *(word for option in options.items() for word in option)]
+    command += ["--set", f"data.more=[{more}]", "-o", str(run.parent / "with-bt")]
+    print(
+        f"To learn from them, in a configuration file:\n\ndata:\n  more:\n    - {more}\n\n"
+        f"or on the command line:\n\n{shlex.join(command)}",
+        file=sys.stderr,
+    )

@@ -1,0 +1,54 @@
+"""What ends training: a signal, the last step, the clock, or patience."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Self
+
+from nmt.config import TrainConfig
+from nmt.train.state import TrainState
+
+
+class Signals:
+    """Within it SIGINT and SIGTERM are noted in `caught` (0: none yet); the second one acts as usual."""
+
+    def __init__(self) -> None:
+        self.caught = 0
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # others may not set handlers
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.caught = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._before = {}
+
+
+def reason_to_stop(state: TrainState, settings: TrainConfig, *, caught: int, out_of_time: bool) -> str | None:
+    """What to tell the person, if training is to stop after the step at hand; `caught` is a signal's number, or 0."""
+    if caught:
+        return "interrupted"
+    if out_of_time and state.step < settings.steps:
+        return f"out of time at step {state.step} of {settings.steps} (go on: --resume)"
+    if state.step >= settings.steps:
+        return f"done: {state.step} steps (more: --resume --set train.steps=N)"
+    if settings.patience is not None and state.stale >= settings.patience:
+        return (
+            f"stopped at step {state.step}: {state.stale} validations without a better {settings.metric} "
+            "(go on all the same: --resume --set train.patience=N)"
+        )
+    return None
