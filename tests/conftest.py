@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import torch
 # The models of the tests are tiny: a second thread costs more than it gives. Commands that tests start inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+# Shells let what they start in the background ignore Ctrl-C, and so would the commands whose end by it is tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 
