@@ -86,7 +86,7 @@ def test_a_section_of_another_kind_is_left_alone():
     config = settings(5_000, "train.schedule.kind=constant", "train.subword_sampling.kind=none")
     assert (config.train.schedule.kind, config.train.schedule.warmup) == ("constant", 0)
     assert config.train.subword_sampling.kind == "none"
-    assert settings(5_000, "train.optimizer.kind=adamw").train.optimizer.lr == 1e-3  # the same settings as adam
+    assert settings(5_000, "train.optimizer.kind=adamw").train.optimizer.lr == 1.5e-3  # the same settings as adam
 
 
 @pytest.mark.parametrize("pairs", SIZES)
