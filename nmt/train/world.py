@@ -9,12 +9,14 @@ collective calls, which all processes make in the same order.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
@@ -109,10 +111,10 @@ class World:
     ) -> None:
         if self.size == 1:
             return
+        if self._host is not None and (error is None or isinstance(error, Exception)):
+            self._disconnect(error)
         if isinstance(error, Exception):
             self._tell_apart(error)
-        elif error is None and dist.is_initialized():
-            dist.destroy_process_group()  # after an error it could wait for the dead
 
     def tell(self, message: Mapping[str, Any]) -> None:
         """For the others to `hear`: JSON."""
@@ -182,6 +184,20 @@ class World:
         dist.all_reduce(tensor, operation, group=self._host)
         reduced: list[int] = tensor.tolist()
         return reduced
+
+    def _disconnect(self, error: Exception | None) -> None:
+        """Ends the threads of gloo; where they outlive Python, the process may end by SIGABRT, whatever its exit code.
+
+        They end with the last reference to their group, of which there are some in the frames of a traceback.
+        """
+        cause: BaseException | None = error
+        while cause is not None:
+            traceback.clear_frames(cause.__traceback__)
+            cause = cause.__cause__ or cause.__context__
+        # After an error, NCCL is left alone: it could wait for a process that has died.
+        dist.destroy_process_group(None if error is None else self._host)
+        self._host = None
+        gc.collect()
 
     def _tell_apart(self, error: Exception) -> None:
         """Lets the first error of all speak, and ends this process with a line if its own is the same or follows."""
