@@ -1,73 +1,24 @@
 """Heads: from what a decoder says to a distribution over the next token, of the vocabulary or of the source's words.
 
-Shapes: see the legend in `interface.py`; R rows of a chunk.
+Shapes: see the legend in `interface.py`.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from nmt.data.batch import PAD, UNK
+from nmt.models import softmax
 from nmt.models.attention import Attention
 from nmt.models.interface import Features, Forced, Head, Memory, Probe, Source, Subset, TokenLosses
 
-CHUNK = 1 << 20
-"""Logits that exist at a time, a compromise: matrix products want many rows, the passes over them a warm cache."""
-
 ROWS = 256
 """Target positions whose distributions exist at a time where two are compared."""
-
-
-class _LinearCrossEntropy(torch.autograd.Function):
-    """Cross entropy of a linear layer's softmax whose logits never exist beyond a chunk, in either direction.
-
-    With z = W h + b, lse = log sum exp z: -log p(y) = lse - z_y, and the mean over the vocabulary of -log p is
-    lse - mean z. Backward makes each chunk's logits again, from which dz = (a + u) softmax(z) - a onehot(y) - u / V,
-    where a and u are the gradients that reach the two results.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, dtype: torch.dtype
-    ) -> tuple[Tensor, Tensor]:
-        rows = max(1, CHUNK // len(weight))
-        low, w, b = hidden.to(dtype), weight.to(dtype), bias.to(dtype)
-        lse, of_label, of_mean = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(3))
-        for start in range(0, len(hidden), rows):
-            part = slice(start, start + rows)
-            logits = torch.addmm(b, low[part], w.T).float()  # [R,V]
-            log_probs = torch.log_softmax(logits, dim=-1)
-            of_label[part] = -log_probs.gather(1, labels[part, None])[:, 0]
-            of_mean[part] = -log_probs.mean(dim=-1)
-            lse[part] = logits[:, 0] - log_probs[:, 0]
-        ctx.save_for_backward(hidden, weight, bias, labels, lse)
-        ctx.rows, ctx.dtype = rows, dtype
-        return of_label, of_mean
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        hidden, weight, bias, labels, lse = ctx.saved_tensors
-        of_label, of_mean = gradients
-        dtype = ctx.dtype
-        low, w, b = hidden.to(dtype), weight.to(dtype), bias.to(dtype)
-        d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(weight, dtype=torch.float32)
-        d_bias = torch.zeros_like(bias, dtype=torch.float32)
-        for start in range(0, len(hidden), ctx.rows):
-            part = slice(start, start + ctx.rows)
-            d_logits = torch.addmm(b, low[part], w.T).float()  # [R,V]
-            d_logits.sub_(lse[part, None]).exp_().mul_((of_label[part] + of_mean[part])[:, None])
-            d_logits.sub_(of_mean[part, None] / len(weight))
-            d_logits.scatter_add_(1, labels[part, None], -of_label[part, None])
-            d_bias += d_logits.sum(dim=0)
-            d_logits = d_logits.to(dtype)
-            d_hidden[part] = d_logits @ w
-            d_weight += d_logits.T @ low[part]
-        return d_hidden, d_weight.to(weight.dtype), d_bias.to(bias.dtype), None, None
 
 
 def divergence(head: Head, one: Forced, other: Forced) -> tuple[Tensor, Tensor]:
@@ -107,16 +58,15 @@ class VocabHead(Head):
         return smoothed(*self.cross_entropy(features, labels), labels, smoothing)
 
     def divergence(self, one: Forced, other: Forced) -> tuple[Tensor, Tensor]:
-        return divergence(self, one, other)
+        p, q = (self._projected(said.features).flatten(0, 1) for said in (one, other))
+        real = one.labels != PAD
+        there, back = softmax.divergence(p, q, self.weight, self.bias)  # [B*T] each
+        return there.view_as(real) * real, back.view_as(real) * real
 
     def cross_entropy(self, features: Features, labels: Tensor) -> tuple[Tensor, Tensor]:
         """-log p(label) and the mean of -log p over the vocabulary, [B,T] each, padding included."""
-        hidden = self._projected(features)
-        device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        nll, uniform = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            hidden.flatten(0, 1), self.weight, self.bias, labels.flatten(), dtype
-        )  # [B*T] each
+        hidden = self._projected(features).flatten(0, 1)
+        nll, uniform = softmax.cross_entropy(hidden, self.weight, self.bias, labels.flatten())  # [B*T] each
         return nll.view_as(labels), uniform.view_as(labels)
 
     def subset(self, tokens: Tensor) -> Subset:

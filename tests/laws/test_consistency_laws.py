@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from zoo import batch, build, each_model
+from zoo import TGT_SIZE, batch, build, each_model
 
 from nmt.config import RDrop, SimCut, TrainConfig
 from nmt.data.batch import EOS, PAD, UNK
-from nmt.models import heads
+from nmt.models import heads, softmax
 from nmt.train.objective import Objective, _twice
 
 
@@ -29,6 +29,7 @@ def passes(model, pairs):
 @each_model
 def test_divergence_is_that_of_the_log_probabilities(name, monkeypatch):
     monkeypatch.setattr(heads, "ROWS", 10)  # several chunks
+    monkeypatch.setattr(softmax, "CHUNK", 3 * TGT_SIZE)
     model, pairs = build(name), batch()
     one, other = passes(model, pairs)
     there, back = model.head.divergence(one, other)

@@ -180,7 +180,7 @@ def test_distribution_sums_to_one(name):
 @pytest.mark.parametrize("chunk", [1, 3 * TGT_SIZE, 1 << 20])
 def test_losses_are_the_distributions(name, chunk, monkeypatch):
     """In chunks of any size, losses and their gradients are those of the whole distribution at once."""
-    monkeypatch.setattr("nmt.models.heads.CHUNK", chunk)
+    monkeypatch.setattr("nmt.models.softmax.CHUNK", chunk)
     model, pairs = build(name), batch()
     labels = pairs.tgt.ids[:, 1:]
     losses = model(pairs, smoothing=0.2)

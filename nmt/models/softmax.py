@@ -1,0 +1,139 @@
+"""A linear layer and the softmax over the vocabulary as one: logits never exist beyond a chunk, in either direction.
+
+Training spends a third of its time here: gradients are written out, and backward makes each chunk's logits again.
+Shapes: see the legend in `interface.py`; N target positions, R of them in a chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK = 1 << 20
+"""Logits that exist at a time, a compromise: matrix products want many rows, the passes over them a warm cache."""
+
+
+def cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """-log p(label) and the mean of -log p over the vocabulary, [N] each and float32, where p = softmax(W h + b).
+
+    `hidden` [N,D], `weight` [V,D], `bias` [V], `labels` [N]; products in the type of autocast.
+    """
+    both: tuple[Tensor, Tensor] = _CrossEntropy.apply(hidden, weight, bias, labels, _dtype(hidden))  # type: ignore[no-untyped-call]
+    return both
+
+
+def divergence(one: Tensor, other: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(p || q) and KL(q || p), [N] each and float32, p being the softmax of W one + b and q that of W other + b.
+
+    `one` and `other` [N,D], `weight` [V,D], `bias` [V]; products in the type of autocast.
+    """
+    both: tuple[Tensor, Tensor] = _Divergence.apply(one, other, weight, bias, _dtype(one))  # type: ignore[no-untyped-call]
+    return both
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """With z = W h + b, lse = log sum exp z: -log p(y) = lse - z_y, and the mean over the vocabulary of -log p is
+    lse - mean z. dz = (a + u) softmax(z) - a onehot(y) - u / V, where a and u are the gradients that reach the two
+    results.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        low, w, b = hidden.to(dtype), weight.to(dtype), bias.to(dtype)
+        lse, of_label, of_mean = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(3))
+        for part in _chunks(len(hidden), len(weight)):
+            log_probs, lse[part] = _log_softmax(low[part], w, b)
+            of_label[part] = -log_probs.gather(1, labels[part, None])[:, 0]
+            of_mean[part] = -log_probs.mean(dim=-1)
+        ctx.save_for_backward(hidden, weight, bias, labels, lse)
+        ctx.dtype = dtype
+        return of_label, of_mean
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        hidden, weight, bias, labels, lse = ctx.saved_tensors
+        of_label, of_mean = gradients
+        low, w, b = (tensor.to(ctx.dtype) for tensor in (hidden, weight, bias))
+        d_hidden = torch.empty_like(hidden)
+        d_weight, d_bias = (torch.zeros_like(tensor, dtype=torch.float32) for tensor in (weight, bias))
+        for part in _chunks(len(hidden), len(weight)):
+            d_logits = torch.addmm(b, low[part], w.T).float()  # [R,V]
+            d_logits.sub_(lse[part, None]).exp_().mul_((of_label[part] + of_mean[part])[:, None])
+            d_logits.sub_(of_mean[part, None] / len(weight))
+            d_logits.scatter_add_(1, labels[part, None], -of_label[part, None])
+            d_hidden[part] = _into_layer(d_logits, low[part], w, d_weight, d_bias)
+        return d_hidden, d_weight.to(weight.dtype), d_bias.to(bias.dtype), None, None
+
+
+class _Divergence(torch.autograd.Function):
+    """With d = log p - log q: KL(p || q) = sum p d and KL(q || p) = - sum q d. Where a and b are the gradients that
+    reach the two results, dz = a p (d - KL(p || q)) + b (p - q) for the logits of p, and
+    b q (- d - KL(q || p)) + a (q - p) for those of q.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, one: Tensor, other: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        low, low_other, w, b = (tensor.to(dtype) for tensor in (one, other, weight, bias))
+        there, back, lse, lse_other = (one.new_empty(len(one), dtype=torch.float32) for _ in range(4))
+        for part in _chunks(len(one), len(weight)):
+            p, lse[part] = _log_softmax(low[part], w, b)
+            q, lse_other[part] = _log_softmax(low_other[part], w, b)
+            apart = p - q
+            there[part] = p.exp_().mul_(apart).sum(dim=-1)
+            back[part] = -q.exp_().mul_(apart).sum(dim=-1)
+        ctx.save_for_backward(one, other, weight, bias, there, back, lse, lse_other)
+        ctx.dtype = dtype
+        return there, back
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
+        one, other, weight, bias, there, back, lse, lse_other = ctx.saved_tensors
+        of_there, of_back = (gradient[:, None] for gradient in gradients)
+        low, low_other, w, b = (tensor.to(ctx.dtype) for tensor in (one, other, weight, bias))
+        d_one, d_other = torch.empty_like(one), torch.empty_like(other)
+        d_weight, d_bias = (torch.zeros_like(tensor, dtype=torch.float32) for tensor in (weight, bias))
+        for part in _chunks(len(one), len(weight)):
+            p = torch.addmm(b, low[part], w.T).float().sub_(lse[part, None])  # [R,V]
+            q = torch.addmm(b, low_other[part], w.T).float().sub_(lse_other[part, None])
+            apart = p - q
+            p.exp_()
+            q.exp_()
+            more = p - q
+            a, u = of_there[part], of_back[part]
+            p.mul_((apart - there[part, None]).mul_(a)).addcmul_(more, u)
+            q.mul_((apart + back[part, None]).mul_(-u)).addcmul_(more, a, value=-1)
+            d_one[part] = _into_layer(p, low[part], w, d_weight, d_bias)
+            d_other[part] = _into_layer(q, low_other[part], w, d_weight, d_bias)
+        return d_one, d_other, d_weight.to(weight.dtype), d_bias.to(bias.dtype), None
+
+
+def _dtype(hidden: Tensor) -> torch.dtype:
+    device = hidden.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+
+
+def _chunks(positions: int, vocabulary: int) -> Iterator[slice]:
+    rows = max(1, CHUNK // vocabulary)
+    return (slice(start, start + rows) for start in range(0, positions, rows))
+
+
+def _log_softmax(hidden: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities [R,V] and what was taken from the logits for them, [R]."""
+    logits = torch.addmm(bias, hidden, weight.T).float()
+    log_probs = torch.log_softmax(logits, dim=-1)
+    return log_probs, logits[:, 0] - log_probs[:, 0]
+
+
+def _into_layer(d_logits: Tensor, hidden: Tensor, weight: Tensor, d_weight: Tensor, d_bias: Tensor) -> Tensor:
+    """Adds to the layer's gradients, and gives that of `hidden` [R,D]."""
+    d_bias += d_logits.sum(dim=0)
+    d_logits = d_logits.to(hidden.dtype)
+    d_weight += d_logits.T @ hidden
+    return d_logits @ weight
