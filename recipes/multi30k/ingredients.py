@@ -3,13 +3,12 @@
     python recipes/multi30k/ingredients.py -o runs/ingredients --data FOLDER [--seeds 1 2 3] [--rows NAME ...] [--test]
 
 FOLDER has train, val and test_2016_flickr in English and German, by default lower-cased and tokenised (README.md says
-where that is from). Trains transformer.yaml with each of the ingredients, what is missing of it in runs/ingredients,
+where that is from). Trains small.yaml with each of the ingredients, what is missing of it in runs/ingredients,
 and writes results.json and results.md there after each training. --test scores what dev has chosen on the test set.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +16,10 @@ from pathlib import Path
 from nmt.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from recipes.ablation import Pair, Recipe, Study, Task
-from recipes.study import start
+from recipes.ablation import Recipe, Study, Task
+from recipes.study import Pair, options_of, start
 
-BASE = Recipe("transformer")
+BASE = Recipe("small")
 INGREDIENTS = {
     "rdrop": ("train.consistency={kind: rdrop, weight: 5}",),
     "simcut": ("train.consistency={kind: simcut, weight: 3, cut: 0.05}",),
@@ -28,16 +27,9 @@ INGREDIENTS = {
     "mean": ("train.mean_decay=0.999",),
 }
 """With the values of those who proposed them. Averages need no row: they are made of every row's checkpoints."""
-ROWS = tuple(
-    recipe.name
-    for recipe in (
-        BASE,
-        Recipe(BASE.model, ("rdrop", "subwords", "mean")),
-        *(Recipe(BASE.model, (name,)) for name in INGREDIENTS),
-        Recipe(BASE.model, ("simcut", "subwords", "mean")),
-    )
-)
-"""R-Drop and SimCut exclude each other, so there are two rows with all. What the score depends on comes first."""
+TOGETHER = ((), ("subwords",), ("rdrop", "subwords", "mean"), ("rdrop",), ("simcut",), ("mean",))
+ROWS = tuple(Recipe(BASE.model, names).name for names in TOGETHER)
+"""R-Drop and SimCut exclude each other. What the score depends on comes first."""
 LONG = ("train.steps=100000",)
 """The clock ends training, not a number of updates: a second pass has to be worth its time."""
 FORMS = ("{part}.{side}", "{part}.lc.norm.tok.{side}")
@@ -45,10 +37,8 @@ FORMS = ("{part}.{side}", "{part}.lc.norm.tok.{side}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser = options_of(__doc__, seeds=(1,))
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--minutes", type=float, default=58.0, help="of each training, validations included")
     parser.add_argument(
@@ -57,7 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default="none",
         help="for BLEU: none of the tokenised text, 13a of the raw one",
     )
-    parser.add_argument("--set", dest="settings", action="append", default=[], help="a setting, as of `nmt train`")
     parser.add_argument("--test", action="store_true", help="score the row that dev has chosen, and train nothing")
     options = parser.parse_args(arguments)
     task, settings = find(options.data, options.tokenize), [*LONG, *options.settings]
