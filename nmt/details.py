@@ -77,8 +77,9 @@ def record(translator: Translator, translation: Translation, details: Details, w
     """A translation for JSON.
 
     `alignment`: for each token of a candidate, [its index, the index of the source token that it attends to most].
-    Of a model that copies also `gate`, the probability with which each token (EOS last) was generated, and `copied`,
-    that with which each source token (EOS last) was copied then.
+    Of a model that copies also `gate`, the probability with which each token (EOS last) was generated, `copied`, that
+    with which each source token (EOS last) was copied then, and `outside`, the indices of the tokens that are words of
+    the source which the vocabulary lacks.
     """
     src, tgt = translator.tokenizers
     candidates: list[dict[str, Any]] = [
@@ -94,7 +95,8 @@ def record(translator: Translator, translation: Translation, details: Details, w
     for candidate, weights in zip(candidates, details.attention, strict=False):
         assert wanted.attention is not None
         candidate["alignment"] = _links(weights, wanted.attention, len(candidate["tokens"]))
-    for candidate, weights in zip(candidates, details.copied, strict=False):
+    for candidate, (_, h, _), weights in zip(candidates, translation.candidates, details.copied, strict=False):
+        candidate["outside"] = [n for n, token in enumerate(h.tokens) if token >= len(tgt)]
         candidate["gate"] = [round(max(0.0, 1.0 - float(row.sum())), 4) for row in weights]
         candidate["copied"] = [[round(float(p), 4) for p in row] for row in weights]
     entries: dict[str, Any] = {"text": translation.text, "problem": translation.problem}

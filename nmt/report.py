@@ -224,8 +224,7 @@ def _parameters(path: Path) -> int:
 
 def _data(run: RunDir) -> Rows:
     """A table of two columns, training and development: where the text is from and what became of it."""
-    settings = run.config.data
-    folder = run.path / "data" if settings.prepared is None else Path(settings.prepared)
+    settings, folder = run.config.data, run.corpus
     if not (folder / "data.json").is_file():
         return [["corpus", f"no longer in {folder}", ""]]
     about = read_json(folder / "data.json")

@@ -32,7 +32,7 @@ from nmt.errors import UserError
 from nmt.files import json_text, read_json, unwritable, write_atomically, written_aside
 from nmt.models.build import build_model
 from nmt.models.seq2seq import Seq2Seq
-from nmt.settings import dump_config, load_config
+from nmt.settings.load import dump_config, load_config
 from nmt.text.tokenizer import JOINT, SentencePieceTokenizer, Tokenizer, load_tokenizers
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -115,6 +115,12 @@ class RunDir:
     def replace_config(self, config: Config) -> None:
         write_atomically(self.path / "config.yaml", dump_config(config))
         self.__dict__.pop("config", None)
+
+    @property
+    def corpus(self) -> Path:
+        """The folder of what it is trained on: one of its own, or one that was prepared before."""
+        prepared = self.config.data.prepared
+        return self.path / "data" if prepared is None else Path(prepared)
 
     def tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
         """Source and target; the same object where they are joint."""

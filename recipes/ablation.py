@@ -20,10 +20,10 @@ from nmt.rundir import RunDir
 from nmt.text.lines import read_lines
 from nmt.train.checkpoint import scored_checkpoints
 from recipes.study import (
-    check_made_of,
-    claim,
+    Pair,
     facts,
     fingerprint,
+    is_made,
     keep_best,
     log_of,
     markdown,
@@ -31,6 +31,7 @@ from recipes.study import (
     reports,
     settings_of,
     spread,
+    text_options,
     train,
     training_speed,
 )
@@ -39,13 +40,6 @@ AVERAGED = 5
 """Checkpoints in an average, at most."""
 CHECKPOINTS = {"best": "best checkpoint", "average-best": "average of 5 best", "average-last": "average of 5 last"}
 """What of a training is judged, and how the table calls it."""
-
-
-class Pair(NamedTuple):
-    """Two files, source and target."""
-
-    src: Path
-    tgt: Path
 
 
 class Task(NamedTuple):
@@ -144,14 +138,11 @@ class Study:
         about = [settings_of(config, overrides), self.minutes, task.tokenize, [corpus.tag for corpus in more]]
         digest = fingerprint(about, files)[:16]
         path = run / "cell.json"
-        if path.exists():
-            check_made_of(run, Cell.read(path).fingerprint, digest)
-        else:
-            claim(run, digest)
+        if not is_made(run, digest):
             print(f"{task.name} {recipe.name} {seed} ...", file=sys.stderr, flush=True)
             if more:
                 overrides.append(f"data.more=[{', '.join(corpus.as_setting() for corpus in more)}]")
-            train(run, config, _sides(task), overrides, minutes=self.minutes)
+            train(run, config, text_options(task.train, task.dev), overrides, minutes=self.minutes)
             cell = judge(run, task, recipe, seed, digest)
             write_atomically(path, json_text(cell._asdict()))
             self.write()
@@ -201,11 +192,6 @@ class Study:
         write_atomically(self.out / "results.json", json_text(values))
         write_atomically(self.out / "results.md", f"{text}\n")
         return text
-
-
-def _sides(task: Task) -> list[object]:
-    pairs = (("", task.train), ("dev-", task.dev))
-    return [word for prefix, (src, tgt) in pairs for word in (f"--{prefix}src", src, f"--{prefix}tgt", tgt)]
 
 
 def judge(run: Path, task: Task, recipe: Recipe, seed: int, digest: str) -> Cell:

@@ -9,6 +9,7 @@ A study is a script in a folder of its own. It finds this module from the root o
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import shutil
@@ -19,11 +20,18 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from nmt.errors import UserError
 from nmt.files import json_text, read_json, write_atomically
-from nmt.settings import load_config
+from nmt.settings.load import load_config
+
+
+class Pair(NamedTuple):
+    """Two files, source and target."""
+
+    src: Path
+    tgt: Path
 
 
 class Terminated(KeyboardInterrupt):
@@ -44,6 +52,15 @@ def start(main: Callable[[], None]) -> None:
 
 def _raise(number: int, frame: FrameType | None) -> None:
     raise Terminated
+
+
+def options_of(about: str | None, *, seeds: Sequence[int]) -> argparse.ArgumentParser:
+    """A parser with the options that all studies have; `seeds` are trained where none are named."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="a setting, as of `nmt train`")
+    return parser
 
 
 def nmt(log: Path, *arguments: object) -> str:
@@ -87,17 +104,28 @@ def settings_of(config: Path, overrides: Sequence[str]) -> dict[str, Any]:
     return load_config(config, list(overrides)).model_dump(mode="json", exclude_unset=True)
 
 
-def check_made_of(run: Path, found: str, wanted: str) -> None:
+def _check_made_of(run: Path, found: str, wanted: str) -> None:
     """UserError where a run has not the fingerprint that it should have."""
     if found != wanted:
         raise UserError(f"{run} is of other settings or text", "name another folder by -o, or delete it")
+
+
+def is_made(run: Path, digest: str) -> bool:
+    """Whether what came out of a run is there, in its cell.json; if not, what is about to be made of it is noted, see
+    `claim`. UserError where what is there is of something else."""
+    path = run / "cell.json"
+    if not path.exists():
+        claim(run, digest)
+        return False
+    _check_made_of(run, read_json(path)["fingerprint"], digest)
+    return True
 
 
 def claim(run: Path, digest: str) -> None:
     """Notes beside a run, before it begins, what it is made of; UserError where what is there is of something else."""
     path = run.with_name(f"{run.name}.made-of.json")
     if run.exists() and path.exists():
-        check_made_of(run, read_json(path)["fingerprint"], digest)
+        _check_made_of(run, read_json(path)["fingerprint"], digest)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json_text({"fingerprint": digest}))
@@ -124,6 +152,11 @@ def train(
     else:
         changes = [option for change in overrides for option in ("--set", change)]
         nmt(log_of(run), "train", config, *texts, "-o", run, "--force", *changes, *limit)
+
+
+def text_options(train: Pair, dev: Pair) -> list[object]:
+    """The options of `nmt train` and `nmt prepare` that name the text."""
+    return ["--src", train.src, "--tgt", train.tgt, "--dev-src", dev.src, "--dev-tgt", dev.tgt]
 
 
 def facts(run: Path) -> dict[str, Any]:

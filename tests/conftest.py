@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import signal
 import sys
 from pathlib import Path
@@ -52,3 +53,15 @@ class Command:
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     return Command(monkeypatch, capfd)
+
+
+@pytest.fixture
+def reversals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with train.src and train.tgt, dev.src and dev.tgt: a few letters, and the same backwards."""
+    draw = random.Random(1)
+    for name, count in (("train", 60), ("dev", 8)):
+        lines = [" ".join(draw.choices("abcdefgh", k=draw.randint(1, 5))) for _ in range(count)]
+        (tmp_path / f"{name}.src").write_text("".join(f"{line}\n" for line in lines))
+        (tmp_path / f"{name}.tgt").write_text("".join(f"{line[::-1]}\n" for line in lines))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -77,7 +77,8 @@ def choose_reading(
     if attention is not None and attention != chosen:
         settings, chosen = AlignConfig(), attention
     own: Read = "input" if chosen.endswith(".self") else alignment.read
-    reading = Reading(chosen, heads or settings.heads, read or settings.read or own)
+    guided = (alignment.head,) if alignment.head is not None and chosen == alignment.name else None
+    reading = Reading(chosen, heads or settings.heads or guided, read or settings.read or own)
     known = attentions(model, device)
     if chosen == NOWHERE.name:
         raise UserError(
@@ -98,11 +99,10 @@ def choose_reading(
 
 
 def default_reading(model: Attends) -> Reading:
-    """The model's own choice, all heads. Raises ValueError if nothing in it looks at the source."""
+    """The model's own choice. Raises ValueError if nothing in it looks at the source."""
     if model.alignment is None:
         raise ValueError("nothing in the model looks at the source")
-    name, read = model.alignment
-    return Reading(name, None, read)
+    return Reading.of(model.alignment)
 
 
 def attention_maps(

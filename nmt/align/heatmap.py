@@ -24,9 +24,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from nmt.align.fonts import DEFAULT, choose_fonts
-from nmt.align.links import Gold, Link
 from nmt.align.maps import AttentionMap, Weights
 from nmt.errors import UserError
+from nmt.text.links import Gold, Link
 
 FORMATS = ("png", "svg", "pdf")
 

@@ -11,7 +11,7 @@ import typer
 from nmt.errors import UserError
 
 if TYPE_CHECKING:
-    from nmt.align.links import Gold
+    from nmt.text.links import Gold
 
 Which = Literal["hyp", "gold", "both"]
 
@@ -35,7 +35,8 @@ def aer(
       nmt aer links.talp gold.talp
       nmt aer links.talp gold.talp --one-based gold --src test.en --tgt test.de
     """
-    from nmt.align.links import read_links, score_links
+    from nmt.align.links import score_links
+    from nmt.text.links import read_links
 
     sizes = _sizes(src, tgt)
 

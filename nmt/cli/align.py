@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import typer
 
+from nmt.cli.common import Checkpoint, Device, load
 from nmt.errors import UserError
 
 if TYPE_CHECKING:
     from nmt.align.extract import Level, Read, Reading
-    from nmt.align.links import Links
     from nmt.align.maps import AttentionMap
+    from nmt.text.links import Links
     from nmt.translate import Translator
 
 
@@ -53,8 +54,8 @@ def align(
         str | None, typer.Option(metavar="METHOD", help="How to join the two directions. [default: gdfa-atools]")
     ] = None,
     save_tgt: Annotated[Path | None, typer.Option(help="Without TGT: write the translations here.")] = None,
-    checkpoint: Annotated[str, typer.Option(help="best, last, a step, or a name that `nmt info` lists.")] = "best",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    checkpoint: Checkpoint = "best",
+    device: Device = "auto",
     force: Annotated[bool, typer.Option("--force", help="Overwrite output files.")] = False,
 ) -> None:
     """Write which source word each target word came from, as the attention of the model has it.
@@ -91,8 +92,9 @@ def align(
         reading_back = reading_of(backwards, reverse, attention, chosen, read)
         check_links(reading_back, "--reverse", "Choose another attention: --attention NAME.")
 
-    from nmt.align.links import argmax_links, write_links
+    from nmt.align.links import argmax_links
     from nmt.align.maps import write_json
+    from nmt.text.links import write_links
 
     with contextlib.ExitStack() as stack:
         pairs = text_pairs(translator, src, tgt)
@@ -118,7 +120,6 @@ def align(
 
 def load_exact(run: Path, checkpoint: str, device: str) -> Translator:
     """A run's translator in float32, whatever its search is set to: weights are looked at, not only used."""
-    from nmt.cli.translate import load
 
     return load(run, checkpoint, device, beam=None, overrides=["search.precision=float32"])
 

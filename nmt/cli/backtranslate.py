@@ -6,16 +6,16 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nmt.cli.common import Beam, Checkpoint, Device, SearchSettings, load, progress, telling_what_is_kept, what_decides
 from nmt.errors import UserError
 
 if TYPE_CHECKING:
     from nmt.backtranslate import Summary
     from nmt.text.lines import Inputs
-    from nmt.translate import Translator
 
 TAG = "<bt>"
 
@@ -27,12 +27,10 @@ def backtranslate(
     sample: Annotated[
         bool, typer.Option("--sample", help="Draw each translation by chance instead of searching for the best.")
     ] = False,
-    beam: Annotated[int | None, typer.Option(min=1, help="Hypotheses kept; 1 = greedy. [default: the run's]")] = None,
-    checkpoint: Annotated[str, typer.Option(help="best, last, a step, or a name that `nmt info` lists.")] = "best",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="search.KEY=VALUE", help="Change a setting of the search.")
-    ] = None,
+    beam: Beam = None,
+    checkpoint: Checkpoint = "best",
+    device: Device = "auto",
+    overrides: SearchSettings = None,
     resume: Annotated[bool, typer.Option("--continue", help="Go on where this command was interrupted.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is in FOLDER.")] = False,
 ) -> None:
@@ -53,7 +51,6 @@ def backtranslate(
       nmt train --src train.en --tgt train.de -o runs/en-de \\
         --set 'data.more=[{src: bt/mono.src, tgt: bt/mono.tgt, tag: <bt>}]'
     """
-    from nmt.cli.translate import load, progress, telling_what_is_kept
     from nmt.text.lines import Inputs
 
     for path in mono:
@@ -75,7 +72,7 @@ def backtranslate(
     for name in PAIRS:
         check_output(output / name, overwrite=force or begun)
     output.mkdir(parents=True, exist_ok=True)
-    made_by = _made_by(translator, run, checkpoint, lines)
+    made_by = what_decides(translator, [run], checkpoint, lines)
     with open_resumable(output / RECORD, made_by, resume=resume, overwrite=force) as out:
         assert isinstance(out, PartialFile)
         with telling_what_is_kept(out), progress(lines, out.done.lines) as advance:
@@ -86,22 +83,6 @@ def backtranslate(
     if not summary.kept:
         raise UserError(f"{output} has no pairs: no line is left", f"{output / RECORD} says of each line why.")
     _tell_how_to_train(run, output)
-
-
-def _made_by(translator: Translator, run: Path, checkpoint: str, lines: Inputs) -> dict[str, Any]:
-    """All that decides what is written, for `--continue` to compare."""
-    from nmt.rundir import MODEL, RunDir
-    from nmt.text.partial import fingerprint
-    from nmt.version import __version__
-
-    chosen = RunDir(run).checkpoint(checkpoint)
-    return {
-        "nmt": __version__,
-        "checkpoint": {"name": chosen.name, "sha256": fingerprint(chosen / MODEL)},
-        "device": str(translator.device),
-        "search": translator.search.model_dump(mode="json"),
-        "inputs": list(map(str, lines.paths)),
-    }
 
 
 def _tell(summary: Summary, lines: Inputs) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nmt.cli.common import Device
 from nmt.cli.main import CONTEXT
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ ConfigFile = Annotated[Path | None, typer.Argument(help="A configuration file; t
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")]
 Vocabulary = Annotated[int, typer.Option(min=10, help="Size of both vocabularies.")]
 Length = Annotated[int, typer.Option(min=1, help="Tokens of each sentence.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
 
 
@@ -47,7 +47,7 @@ def train(
     """
     from nmt.bench import bench_train
     from nmt.device import resolve_device
-    from nmt.settings import load_config
+    from nmt.settings.load import load_config
 
     settings = load_config(config, overrides or [])
     speed = bench_train(settings, vocabulary=vocabulary, length=length, steps=steps, device=resolve_device(device))
@@ -74,7 +74,7 @@ def decode(
     """
     from nmt.bench import bench_decode
     from nmt.device import resolve_device
-    from nmt.settings import load_config
+    from nmt.settings.load import load_config
 
     settings = load_config(config, overrides or [])
     speed = bench_decode(

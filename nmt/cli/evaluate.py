@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from nmt.cli.common import Beam, Checkpoint, Device, ForceFile, SearchSettings, load
 from nmt.errors import UserError
 
 if TYPE_CHECKING:
-    from nmt.copying import CopyScores
+    from nmt.gate import Written
 
 
 def evaluate(
@@ -36,6 +37,10 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", help="Training target text for --copy to count words in. [default: RUN's own]"),
     ] = None,
+    details: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Instead of --hyp, for --copy: what `nmt translate --details` wrote."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Also write the translations here.")
     ] = None,
@@ -46,41 +51,44 @@ def evaluate(
     ] = None,
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Ignore case in BLEU, chrF and copying.")] = False,
     tokenize: Annotated[str, typer.Option(help="How BLEU cuts words: 13a, intl, char, zh or none.")] = "13a",
-    beam: Annotated[int | None, typer.Option(min=1, help="Hypotheses kept; 1 = greedy. [default: the run's]")] = None,
-    checkpoint: Annotated[str, typer.Option(help="best, last, a step, or a name that `nmt info` lists.")] = "best",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="search.KEY=VALUE", help="Change a setting of the search.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the output file.")] = False,
+    beam: Beam = None,
+    checkpoint: Checkpoint = "best",
+    device: Device = "auto",
+    overrides: SearchSettings = None,
+    force: ForceFile = False,
 ) -> None:
     """Compare translations with references: BLEU, chrF, TER, and how well words were copied.
 
     Prints a line for each metric: its value, and the signature of sacrebleu, which belongs in every report. All text
     is to be plain, not tokenized. --copy adds a table: of the words of the source that stand in the reference, the
     share that stands in the translation (recall), and the reverse (precision); overall, by how often the training
-    text has them, and for numbers, names and placeholders.
+    text has them, and for numbers, names and placeholders. With --details also how well the gate of a model that
+    copies knows when to.
 
     \b
     Examples:
       nmt evaluate runs/first --src test.en --ref test.de
       nmt evaluate --hyp output.de --ref test.de --ref test2.de --json
       nmt evaluate --hyp output.de --ref test.de --src test.en --copy --train train.de
+      nmt evaluate --details output.jsonl --ref test.de --src test.en --copy --train train.de
     """
+    from nmt.cli.copied import copy_json, copy_table
     from nmt.copying import copy_scores
     from nmt.evaluate import check_metrics
     from nmt.evaluate import evaluate as scores_of
+    from nmt.gate import gate_scores
     from nmt.text.lines import open_output
 
     references = ref or []
-    _check_options(run, src, hyp, references, copy=copy, train=train, output=output)
+    _check_options(run, src, hyp, references, copy=copy, train=train, details=details, output=output)
     metrics = metric or ["bleu", "chrf", "ter"]
     check_metrics(metrics, tokenize)
-    texts = _read([path for path in (hyp, src, *references) if path is not None])
+    texts = _read([path for path in (hyp, details, src, *references) if path is not None])
+    written = None if details is None else _parsed(details, texts[details])
     # Training text is read first: that it cannot be read is to be known before the work, as with the output file.
     sources = [] if src is None else texts[src]
     training = _Training.of(run, train, sources, lowercase=lowercase) if copy else None
-    hypotheses = [] if hyp is None else texts[hyp]
+    hypotheses = [line.text for line in written or ()] if hyp is None else texts[hyp]
     if run is not None and src is not None:
         with nullcontext() if output is None else open_output(output, overwrite=force) as stream:
             hypotheses = _translations(run, sources, src, checkpoint, device, beam=beam, overrides=overrides or [])
@@ -92,10 +100,13 @@ def evaluate(
     report: dict[str, Any] = {"lines": len(hypotheses), "scores": [score._asdict() for score in scores]}
     said = [f"{score.name} {score.value:.2f}  {score.signature}" for score in scores]
     if training is not None:
-        reference = texts[references[0]]
-        copied = copy_scores(sources, hypotheses, reference, frequency=training.frequency, lowercase=lowercase)
-        report["copy"] = _as_json(copied, training)
-        said += _as_table(copied, training)
+        frequency, reference = training.frequency, texts[references[0]]
+        copied = copy_scores(sources, hypotheses, reference, frequency=frequency, lowercase=lowercase)
+        gate = None
+        if written is not None:
+            gate = gate_scores(written, sources, frequency=frequency, lowercase=lowercase)
+        report["copy"] = copy_json(copied, gate, None if frequency is None else training.where)
+        said += copy_table(copied, gate, training.where if frequency is None else None)
     typer.echo(json.dumps(report, indent=2) if as_json else "\n".join(said))
 
 
@@ -107,10 +118,16 @@ def _check_options(
     *,
     copy: bool,
     train: Path | None,
+    details: Path | None,
     output: Path | None,
 ) -> None:
     """UserError for options that do not go together."""
-    if not references or (run is None) == (hyp is None) or (run is not None and src is None):
+    if details is not None and (run is not None or hyp is not None):
+        other = "RUN" if hyp is None else "--hyp"
+        raise UserError(f"--details has translations of its own, and {other} others", "Leave one of them out.")
+    if details is not None and not copy:
+        raise UserError("--details is for --copy, which is not there")
+    if not references or (run is None) == (hyp is None and details is None) or (run is not None and src is None):
         raise UserError(
             "evaluate needs either RUN, --src and --ref, or --hyp and --ref",
             "nmt evaluate RUN --src F --ref F    or    nmt evaluate --hyp F --ref F",
@@ -140,6 +157,12 @@ def _read(paths: list[Path]) -> dict[Path, list[str]]:
     return texts
 
 
+def _parsed(path: Path, lines: list[str]) -> list[Written]:
+    from nmt.gate import parse_details
+
+    return parse_details(lines, str(path))
+
+
 class _Training(NamedTuple):
     """How often the training text has the words of the source."""
 
@@ -167,46 +190,17 @@ def _training_text(run: Path | None, train: Path | None) -> tuple[Iterator[str] 
     from nmt.data.prepare import open_prepared
     from nmt.rundir import RunDir
 
-    prepared = RunDir(run).config.data.prepared
-    folder = run / "data" if prepared is None else Path(prepared)
+    folder = RunDir(run).corpus
     if not folder.exists():
         return None, f"the run's corpus is no longer at {folder} (--train FILE names its target text)"
     corpus = open_prepared(folder).train
     return (corpus.text(i)[1] for i in range(len(corpus))), str(folder)
 
 
-def _as_json(copied: CopyScores, training: _Training) -> dict[str, Any]:
-    return {
-        "training": None if training.frequency is None else training.where,
-        "rows": {
-            name: {"recall": row.recall, "precision": row.precision, "spurious": row.spurious, **row._asdict()}
-            for name, row in copied.rows.items()
-        },
-        "placeholders": {"in_source": copied.placeholders, "kept": copied.kept},
-    }
-
-
-def _as_table(copied: CopyScores, training: _Training) -> list[str]:
-    """The rows with aligned columns, and what is to be said about them."""
-    lines = [f"{'copied':<14}{'recall':>8}{'precision':>11}{'right':>9}{'in reference':>14}{'in output':>11}"]
-    for name, row in copied.rows.items():
-        recall, precision = ("none" if share is None else f"{share:.4f}" for share in (row.recall, row.precision))
-        counts = f"{row.right:>9}{row.in_reference:>14}{row.in_output:>11}"
-        lines.append(f"{name:<14}{recall:>8}{precision:>11}{counts}")
-    if copied.placeholders:
-        lines.append(
-            f"{copied.kept} of {copied.placeholders} placeholders are as often in the output as in the source."
-        )
-    if training.frequency is None:
-        lines.append(f"No rows by training frequency: {training.where}.")
-    return lines
-
-
 def _translations(
     run: Path, texts: list[str], file: Path, checkpoint: str, device: str, *, beam: int | None, overrides: list[str]
 ) -> list[str]:
     """What the run makes of the lines; says on standard error which it had to leave empty."""
-    from nmt.cli.translate import load
 
     translator = load(run, checkpoint, device, beam=beam, overrides=overrides)
     results = translator.translate(texts)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
+from nmt.cli.common import Checkpoint, Device
 from nmt.errors import UserError
 
 if TYPE_CHECKING:
     from nmt.align.extract import Reading
-    from nmt.align.links import Gold
+    from nmt.text.links import Gold
     from nmt.translate import Translator
 
 
@@ -48,8 +49,8 @@ def plot(
     gold: Annotated[
         Path | None, typer.Option(help="Links in Pharaoh format, from 0, to outline: sure solid, possible dotted.")
     ] = None,
-    checkpoint: Annotated[str, typer.Option(help="best, last, a step, or a name that `nmt info` lists.")] = "best",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    checkpoint: Checkpoint = "best",
+    device: Device = "auto",
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")] = False,
 ) -> None:
     """Draw attention as pictures: source words across, target words down, darker where the model looked more.
@@ -142,8 +143,8 @@ def _check_folder(output: Path, force: bool) -> None:
 
 def _read(src: Path | None, tgt: Path | None, text: list[str] | None, gold: Path | None) -> list[_Sentence]:
     """All sentences with what is known of them."""
-    from nmt.align.links import read_links
     from nmt.text.lines import Pair, raw_lines, read_parallel
+    from nmt.text.links import read_links
 
     if src is None:
         return [_Sentence(n, line.encode(), None, None) for n, line in enumerate(text or [], start=1)]

@@ -38,7 +38,8 @@ def prepare(
         --set 'data.more=[{src: web.en, tgt: web.de, weight: 0.5}]'
     """
     from nmt.data.prepare import prepare as prepare_text
-    from nmt.settings import check_files, load_config
+    from nmt.settings.load import load_config
+    from nmt.settings.paths import check_files
 
     named = {"src": src, "tgt": tgt, "dev_src": dev_src, "dev_tgt": dev_tgt}
     files = {key: str(path) for key, path in named.items() if path is not None}

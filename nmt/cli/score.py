@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nmt.cli.common import Checkpoint, Device, ForceFile, SearchSettings, load
 from nmt.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,13 +31,11 @@ def score(
         list[Path] | None,
         typer.Option(metavar="RUN2", help="Average probabilities with those of this run; may be repeated."),
     ] = None,
-    checkpoint: Annotated[str, typer.Option(help="best, last, a step, or a name that `nmt info` lists.")] = "best",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="search.KEY=VALUE", help="Change a setting of the search.")
-    ] = None,
+    checkpoint: Checkpoint = "best",
+    device: Device = "auto",
+    overrides: SearchSettings = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 if any pair could not be scored.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the output file.")] = False,
+    force: ForceFile = False,
 ) -> None:
     """Say how probable the model finds translations that are there already.
 
@@ -73,7 +72,6 @@ def score(
 
 
 def _load(run: Path, ensemble: list[Path], checkpoint: str, device: str, overrides: list[str]) -> Translator:
-    from nmt.cli.translate import load
 
     for override in overrides:
         section, _, name = override.partition("=")[0].partition(".")

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nmt.cli.common import Checkpoint, Device, ForceFile, load
+
 if TYPE_CHECKING:
-    from nmt.align.links import Links
+    from nmt.text.links import Links
     from nmt.translate import Translator
 
 
@@ -25,9 +27,9 @@ def shortlist(
     ] = None,
     each: Annotated[int, typer.Option(min=1, help="Target tokens kept for each source token.")] = 50,
     always: Annotated[int, typer.Option(min=0, help="Most frequent target tokens, which any sentence may use.")] = 100,
-    checkpoint: Annotated[str, typer.Option(help="best, last, a step, or a name that `nmt info` lists.")] = "best",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the output file.")] = False,
+    checkpoint: Checkpoint = "best",
+    device: Device = "auto",
+    force: ForceFile = False,
 ) -> None:
     """Make a lexical shortlist, with which `nmt translate --shortlist` is faster.
 
@@ -40,7 +42,6 @@ def shortlist(
       nmt shortlist runs/first train.en train.de -o runs/first/shortlist
       nmt translate runs/first test.en --shortlist runs/first/shortlist
     """
-    from nmt.cli.translate import load
     from nmt.shortlist import check_shortlist, count_links, lines_of
     from nmt.text.lines import Pair, check_output, open_output, read_parallel
 
@@ -77,7 +78,7 @@ def _attended(translator: Translator, run: Path, pairs: list[tuple[str, str]]) -
 
 
 def _read(path: Path, pairs: list[tuple[str, str]], translator: Translator) -> list[Links]:
-    from nmt.align.links import read_links
+    from nmt.text.links import read_links
 
     src, tgt = translator.tokenizers
     sizes = [(len(src.encode(a)), len(tgt.encode(b))) for a, b in pairs]

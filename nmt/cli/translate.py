@@ -12,6 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from nmt.cli.common import (
+    Beam,
+    Checkpoint,
+    Device,
+    ForceFile,
+    SearchSettings,
+    load,
+    progress,
+    telling_what_is_kept,
+    what_decides,
+)
 from nmt.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +40,7 @@ def translate(
         list[Path] | None, typer.Argument(metavar="[INPUT]...", help="Files to translate; standard input when none.")
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write here, not to standard output.")] = None,
-    beam: Annotated[int | None, typer.Option(min=1, help="Hypotheses kept; 1 = greedy. [default: the run's]")] = None,
+    beam: Beam = None,
     nbest: Annotated[int, typer.Option(min=1, help="Write so many translations per line: `N ||| text ||| score`.")] = 1,
     ensemble: Annotated[
         list[Path] | None,
@@ -55,16 +66,14 @@ def translate(
         Path | None, typer.Option(help="For --replace-unk: lines of a source word, a tab and its translation.")
     ] = None,
     reference: Annotated[Path | None, typer.Option(help="Also compare with this file and print BLEU and chrF.")] = None,
-    checkpoint: Annotated[str, typer.Option(help="best, last, a step, or a name that `nmt info` lists.")] = "best",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="search.KEY=VALUE", help="Change a setting of the search.")
-    ] = None,
+    checkpoint: Checkpoint = "best",
+    device: Device = "auto",
+    overrides: SearchSettings = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 if any line could not be translated.")] = False,
     resume: Annotated[
         bool, typer.Option("--continue", help="Go on with the output file where this command was interrupted.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the output file.")] = False,
+    force: ForceFile = False,
 ) -> None:
     """Translate files, or what is typed. One line in, one line out, in order.
 
@@ -130,30 +139,6 @@ def translate(
     if out.done.problems and strict:
         raise UserError(f"{out.done.problems} of the lines could not be translated (see above)")
     return None
-
-
-def load(
-    run: Path,
-    checkpoint: str,
-    device: str,
-    *,
-    beam: int | None,
-    overrides: list[str],
-    others: Sequence[Path] = (),
-    shortlist: Path | None = None,
-) -> Translator:
-    """The run's translator with settings of the search changed on the command line."""
-    from nmt.rundir import RunDir
-    from nmt.settings import load_config
-    from nmt.translate import Translator
-
-    wrong = [o for o in overrides if not o.startswith("search.")]
-    if wrong:
-        raise UserError(f"--set {wrong[0]}: only settings of `search` may change here, the others are the model's")
-    folder = RunDir(run)
-    changes = [*overrides, *([] if beam is None else [f"search.beam={beam}"])]
-    search = load_config(folder.path / "config.yaml", changes).search
-    return Translator.load(run, others=others, checkpoint=checkpoint, device=device, search=search, shortlist=shortlist)
 
 
 class _Job(NamedTuple):
@@ -222,33 +207,6 @@ def _write(job: _Job, lines: Inputs, out: Output, number: int, result: Translati
         out.stream.write(result.text + "\n")
 
 
-@contextlib.contextmanager
-def telling_what_is_kept(out: Output) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        if out.kept:
-            print(f"The first {out.kept:,} lines are kept: --continue goes on after them.", file=sys.stderr)
-        raise
-
-
-@contextlib.contextmanager
-def progress(lines: Inputs, done: int) -> Iterator[Callable[[], object]]:
-    """A function to call after each line: it moves a bar on standard error when that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from nmt.text.lines import count_lines
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        total = sum(map(count_lines, lines.paths)) if lines.are_files else None
-        task = bar.add_task("translating", total=total, completed=done)
-        yield lambda: bar.advance(task)
-
-
 def _made_by(
     job: _Job,
     runs: Sequence[Path],
@@ -257,22 +215,14 @@ def _made_by(
     lines: Inputs,
     options: dict[str, Any],
 ) -> dict[str, Any]:
-    """All that decides what is written, for `--continue` to compare."""
-    from nmt.rundir import MODEL, RunDir
+    from nmt.rundir import RunDir
     from nmt.text.partial import fingerprint
-    from nmt.version import __version__
 
-    folders = list(map(RunDir, runs))
-    chosen = [folder.checkpoint(checkpoint) for folder in folders]
     return {
-        "nmt": __version__,
-        "checkpoints": [{"name": one.name, "sha256": fingerprint(one / MODEL)} for one in chosen],
-        "device": str(job.translator.device),
-        "search": job.translator.search.model_dump(mode="json"),
-        "align": [folder.config.align.model_dump(mode="json") for folder in folders],
+        **what_decides(job.translator, runs, checkpoint, lines),
+        "align": [RunDir(run).config.align.model_dump(mode="json") for run in runs],
         "output": options,
         **{name: None if path is None else fingerprint(path) for name, path in files.items()},
-        "inputs": list(map(str, lines.paths)),
     }
 
 

@@ -231,6 +231,8 @@ class Config(Settings):
             _check_attention(decoder.attention, "model.decoder", decoder.width, self.model.encoder.width)
         elif self.model.coverage and decoder.kind == "rnn":
             raise ValueError("model.coverage is about attention to the source, but model.decoder.attention is none")
+        elif self.model.guided_alignment and decoder.kind == "rnn":
+            raise ValueError("model.guided_alignment guides attention, but model.decoder.attention is none")
         if self.model.head.kind == "copy":
             _check_copying(self.model.head, self)
         return self

@@ -309,6 +309,9 @@ class ModelConfig(Settings):
     coverage: Annotated[float, Field(ge=0)] = Field(
         0.0, description="weight of the coverage loss: what it costs to attend to a source word again"
     )
+    guided_alignment: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="weight of the alignment loss: what it costs to attend elsewhere than data.links say"
+    )
     dropout: Rate = Field(
         0.3, description="on embeddings; between recurrent layers, on the attentional state; on each residual branch"
     )

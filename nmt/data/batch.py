@@ -48,6 +48,7 @@ class Batch(NamedTuple):
     copy_ids: Tensor | None  # [B,S] each source token's id in target space; >= V for words outside it
     extras: int  # E, how many such words
     indices: Tensor  # [B] position of each pair in its corpus
+    links: Tensor | None = None  # [B,T,S] where each label comes from: rows sum to 1, or to 0
 
     def to(self, device: torch.device) -> Batch:
         return Batch(
@@ -56,6 +57,7 @@ class Batch(NamedTuple):
             None if self.copy_ids is None else self.copy_ids.to(device, non_blocking=True),
             self.extras,
             self.indices,
+            None if self.links is None else self.links.to(device, non_blocking=True),
         )
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -23,11 +24,14 @@ from nmt.data.plan import Part
 from nmt.errors import UserError
 from nmt.files import json_text, read_json, written_aside
 from nmt.text.tokenizer import Tokenizer
+from nmt.workers import map_blocks
 
 FORMAT = 1
 COLUMNS = ("src.ids", "tgt.ids", "src.text", "tgt.text")
 OFFSET = np.dtype("<u8")
 AGAIN = "Make it again with `nmt prepare`."
+BLOCK = 2**16
+"""Characters, more or less, that are tokenized in one go."""
 
 
 class Counts(NamedTuple):
@@ -45,25 +49,28 @@ class Counts(NamedTuple):
 
 Texts = Iterable[tuple[str, str]]
 """Pairs of a source and a target."""
+Tokenizers = tuple[Tokenizer, Tokenizer]
 
 
 def write_corpus(
-    folder: Path, pairs: Texts, tokenizers: tuple[Tokenizer, Tokenizer], *, max_length: int | None
+    folder: Path, pairs: Texts, tokenizers: Tokenizers, *, max_length: int | None, workers: int = 1
 ) -> Counts:
     """Tokenizes (source, target) pairs into a new corpus at `folder`, streaming.
 
     Left out and counted are pairs with an empty side, and those with more than `max_length` tokens on a side. The
-    folder is there completely or not at all; an older one is replaced.
+    folder is there completely or not at all; an older one is replaced. So many processes as `workers` tokenize, this
+    one or others; what is written does not depend on how many.
     """
-    return write_parts(folder, [(pairs, 1.0)], tokenizers, max_length=max_length)[0]
+    return write_parts(folder, [(pairs, 1.0)], tokenizers, max_length=max_length, workers=workers)[0]
 
 
 def write_parts(
     folder: Path,
     parts: Sequence[tuple[Texts, float]],
-    tokenizers: tuple[Tokenizer, Tokenizer],
+    tokenizers: Tokenizers,
     *,
     max_length: int | None,
+    workers: int = 1,
 ) -> list[Counts]:
     """The same of several texts, one after the other, each with its weight."""
     counts = []
@@ -73,7 +80,14 @@ def write_parts(
             stack.enter_context(_ColumnWriter(draft / name, dtype)) for name, dtype in zip(COLUMNS, types, strict=True)
         ]
         for pairs, _ in parts:
-            counts.append(_append(columns, pairs, tokenizers, max_length))
+            encode = partial(_encode, tokenizers, types, max_length)
+            count = Counts()
+            with closing(map_blocks(encode, _blocks(pairs), workers=workers)) as encoded:
+                for rows, block in encoded:
+                    for column, row in zip(columns, rows, strict=True):
+                        column.append(*row)
+                    count = Counts(*map(sum, zip(count, block, strict=True)))
+            counts.append(count)
         made = [Part(count.pairs, weight) for count, (_, weight) in zip(counts, parts, strict=True)]
         digest = hashlib.sha256(b"".join(column.digest() for column in columns))
         if len(made) > 1 or made[0].weight != 1:  # they decide about batches, so another weight is another corpus
@@ -93,29 +107,44 @@ def write_parts(
     return counts
 
 
-def _append(
-    columns: Sequence[_ColumnWriter],
-    pairs: Texts,
-    tokenizers: tuple[Tokenizer, Tokenizer],
-    max_length: int | None,
-) -> Counts:
-    src_tokenizer, tgt_tokenizer = tokenizers
-    src_ids, tgt_ids, src_text, tgt_text = columns
-    kept = empty = too_long = 0
-    for src, tgt in pairs:
-        src_tokens = src_tokenizer.encode(src) if src.strip() else []
-        tgt_tokens = tgt_tokenizer.encode(tgt) if tgt.strip() else []
-        if not src_tokens or not tgt_tokens:
+def _blocks(pairs: Texts) -> Iterator[list[tuple[str, str]]]:
+    block: list[tuple[str, str]] = []
+    size = 0
+    for pair in pairs:
+        block.append(pair)
+        size += len(pair[0]) + len(pair[1]) + 2
+        if size >= BLOCK:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+Row = tuple[bytes, NDArray[np.int64]]
+"""What some rows of a column hold, end to end, and the length of each."""
+
+
+def _encode(
+    tokenizers: Tokenizers, types: Sequence[np.dtype[Any]], max_length: int | None, pairs: Texts
+) -> tuple[list[Row], Counts]:
+    """The rows of each column that the pairs make, and what became of them."""
+    columns: list[list[bytes]] = [[] for _ in COLUMNS]
+    empty = too_long = 0
+    for pair in pairs:
+        ids = [tokenizer.encode(line) if line.strip() else [] for tokenizer, line in zip(tokenizers, pair, strict=True)]
+        if not all(ids):
             empty += 1
-        elif max_length is not None and max(len(src_tokens), len(tgt_tokens)) > max_length:
+        elif max_length is not None and max(map(len, ids)) > max_length:
             too_long += 1
         else:
-            kept += 1
-            src_ids.append(np.array(src_tokens, src_ids.dtype).tobytes())
-            tgt_ids.append(np.array(tgt_tokens, tgt_ids.dtype).tobytes())
-            src_text.append(src.encode())
-            tgt_text.append(tgt.encode())
-    return Counts(kept, empty, too_long)
+            raw = [np.array(tokens, dtype).tobytes() for tokens, dtype in zip(ids, types[:2], strict=True)]
+            for column, value in zip(columns, [*raw, *(line.encode() for line in pair)], strict=True):
+                column.append(value)
+    rows = [
+        (b"".join(column), np.array([len(raw) // dtype.itemsize for raw in column], np.int64))
+        for column, dtype in zip(columns, types, strict=True)
+    ]
+    return rows, Counts(len(columns[0]), empty, too_long)
 
 
 class Corpus:
@@ -196,23 +225,20 @@ class _ColumnWriter:
         self._digests = [hashlib.sha256(), hashlib.sha256()]
 
     def __enter__(self) -> Self:
-        self._write(1, self._offset())
+        self._write(1, np.zeros(1, OFFSET).tobytes())
         return self
 
     def __exit__(self, *_: object) -> None:
         for file in self._files:
             file.close()
 
-    def append(self, raw: bytes) -> None:
-        self.items += len(raw) // self.dtype.itemsize
+    def append(self, raw: bytes, lengths: NDArray[np.int64]) -> None:
         self._write(0, raw)
-        self._write(1, self._offset())
+        self._write(1, (self.items + np.cumsum(lengths)).astype(OFFSET).tobytes())
+        self.items += int(lengths.sum())
 
     def digest(self) -> bytes:
         return b"".join(digest.digest() for digest in self._digests)
-
-    def _offset(self) -> bytes:
-        return self.items.to_bytes(OFFSET.itemsize, "little")
 
     def _write(self, n: int, raw: bytes) -> None:
         self._files[n].write(raw)
@@ -238,7 +264,9 @@ class _Column:
         return self._values[int(self._offsets[i]) : int(self._offsets[i + 1])]
 
     def lengths(self) -> NDArray[np.int32]:
-        return np.diff(self._offsets).astype(np.int32)
+        lengths = np.empty(len(self), np.int32)
+        # Into `lengths` at once: of a large corpus, even a passing array of 64 bits is felt.
+        return np.subtract(self._offsets[1:], self._offsets[:-1], out=lengths, casting="unsafe")
 
 
 def _offsets(path: Path) -> Path:

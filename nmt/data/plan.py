@@ -10,11 +10,14 @@ second one comes, in order of length. Which ones these are rotates from epoch to
 epochs each pair has come as often as its weight says, rounded down or up. And since any stretch of the order gives
 every epoch as many pairs, give or take one, it is known how long a pair can be at most at each place, and batches are
 cut for that.
+
+A corpus may have millions of pairs. As long as no side has more than 65,535 tokens, a plan holds 4 to 12 bytes for each
+of them, and less than 24 while it makes an epoch: what takes wide numbers is done block by block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,8 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Lengths = NDArray[np.integer[Any]]
+Places = NDArray[np.unsignedinteger[Any]]
 Indices = NDArray[np.int64]
 T = TypeVar("T")
+
+BLOCK = 2**16
+"""Pairs that are looked at together."""
+TURNS_BITS = 4
+"""Sorting goes over the pairs 2**4 times, each time for those with other first bits of their lots."""
 
 
 class Part(NamedTuple):
@@ -53,22 +62,30 @@ class Plan:
         pairs = len(src_lengths)
         if pairs != len(tgt_lengths) or pairs == 0:
             raise ValueError(f"{pairs} sources and {len(tgt_lengths)} targets make no plan")
-        self._src, self._tgt = src_lengths.astype(np.int32), tgt_lengths.astype(np.int32)
-        self._seed = seed
         parts = parts or [Part(pairs)]
         ends = np.cumsum([part.pairs for part in parts])
         if int(ends[-1]) != pairs:
             raise ValueError(f"the parts have {ends[-1]} pairs, the corpus {pairs}")
+        self._seed = seed
+        self._tgt = tgt_lengths.astype(np.min_scalar_type(int(tgt_lengths.max())))
+        self._places = _places(src_lengths, tgt_lengths)
         stretches = [slice(int(end) - part.pairs, int(end)) for part, end in zip(parts, ends, strict=True)]
         self._rotations = [
-            _Rotation.of(part, stretch, self._src, self._tgt, seed)
+            _Rotation.of(part, stretch, self._places[stretch], seed)
             for part, stretch in zip(parts, stretches, strict=True)
         ]
-        costs = np.maximum(self._src, self._tgt) + 1
-        highest = [_highest(part, costs[stretch]) for part, stretch in zip(parts, stretches, strict=True)]
+        longest = max(int(src_lengths.max()), int(tgt_lengths.max()))
         # If numbers are below others one by one, they are so, too, when both are sorted.
-        self._bounds = _cut(np.sort(np.concatenate(highest)), max_tokens)
-        self._epochs: dict[int, _Epoch] = {}
+        highest = np.sum(
+            [
+                _highest(part, src_lengths[stretch], tgt_lengths[stretch], longest)
+                for part, stretch in zip(parts, stretches, strict=True)
+            ],
+            axis=0,
+        )
+        costs = np.arange(longest + 2, dtype=np.int32)
+        self._bounds = _cut(np.repeat(costs, np.diff(highest, prepend=0)), max_tokens)
+        self._kept: _Epoch | None = None
 
     @property
     def batches_per_epoch(self) -> int:
@@ -81,31 +98,31 @@ class Plan:
     def batch(self, global_index: int) -> Indices:
         """Corpus positions of the pairs of a batch, [b]."""
         epoch, position = self.epoch_of(global_index)
-        order, sequence = self._epoch(epoch)
+        _, order, sequence = self._epoch(epoch)
         number = sequence[position]
         return order[self._bounds[number] : self._bounds[number + 1]].astype(np.int64)
 
     def tgt_tokens(self, global_index: int) -> int:
         """How many labels a batch has: the target tokens and an EOS for each pair."""
-        return int((self._tgt[self.batch(global_index)] + 1).sum())
+        pairs = self.batch(global_index)
+        return int(self._tgt[pairs].sum(dtype=np.int64)) + len(pairs)
 
     def _epoch(self, epoch: int) -> _Epoch:
-        if epoch not in self._epochs:
-            # The one before is kept, too: one reader may still be in it when another is ahead.
-            self._epochs = {e: kept for e, kept in self._epochs.items() if e == epoch - 1}
-            self._epochs[epoch] = self._arrange(epoch)
-        return self._epochs[epoch]
+        if self._kept is None or self._kept.number != epoch:
+            self._kept = None  # first, or there would be two of them in memory
+            self._kept = self._arrange(epoch)
+        return self._kept
 
     def _arrange(self, epoch: int) -> _Epoch:
-        taken = np.concatenate([rotation.taken(epoch) for rotation in self._rotations])
-        pairs = len(taken)
-        bits = _random_bits(pairs + self.batches_per_epoch, self._seed, epoch)
-        shuffled = taken[np.argsort(bits[:pairs], kind="stable")]
-        order = shuffled[np.argsort(_path(self._src, self._tgt)[shuffled], kind="stable")]
-        return _Epoch(order.astype(np.uint32), np.argsort(bits[pairs:], kind="stable"))
+        taken = np.concatenate([block for rotation in self._rotations for block in rotation.taken(epoch)])
+        order = taken[_by_lot(self._places[taken], self._seed, epoch)]
+        lots = _lots(self._seed, epoch)
+        lots.random_raw(len(order), output=False)  # those of the pairs
+        return _Epoch(epoch, order, np.argsort(lots.random_raw(self.batches_per_epoch), kind="stable"))
 
 
 class _Epoch(NamedTuple):
+    number: int
     order: NDArray[np.uint32]  # [slots] corpus positions by length
     sequence: NDArray[np.intp]  # [batches] which stretch of `order` comes when
 
@@ -122,38 +139,76 @@ class _Rotation(NamedTuple):
     rank: NDArray[np.uint32] | None  # [n] of each pair by length, ties by lot; None: m is a multiple of n
 
     @classmethod
-    def of(cls, part: Part, pairs: slice, src: Lengths, tgt: Lengths, seed: int) -> _Rotation:
+    def of(cls, part: Part, pairs: slice, places: Places, seed: int) -> _Rotation:
         rank = None
         if part.slots % part.pairs:
-            lot = _random_bits(part.pairs, seed, 0, pairs.start)
+            order = _by_lot(places, seed, 0, pairs.start)
             rank = np.empty(part.pairs, np.uint32)
-            rank[np.lexsort((lot, _path(src[pairs], tgt[pairs])))] = np.arange(part.pairs)
+            for block in _blocks(part.pairs):
+                rank[order[block]] = np.arange(block.start, block.stop)
         return cls(pairs, part.slots, rank)
 
-    def taken(self, epoch: int) -> NDArray[np.int64]:
-        """[m] Corpus positions, ascending, as often as they come."""
-        positions = np.arange(self.pairs.start, self.pairs.stop)
-        whole, rest = divmod(self.slots, len(positions))
-        if self.rank is None:
-            return np.repeat(positions, whole)
-        t = self.rank + np.int64(epoch % len(positions))
-        return np.repeat(positions, whole + (t + 1) * rest // len(positions) - t * rest // len(positions))
+    def taken(self, epoch: int) -> Iterator[NDArray[np.uint32]]:
+        """[m] Corpus positions, ascending, as often as they come; in blocks."""
+        count = self.pairs.stop - self.pairs.start
+        whole, rest = divmod(self.slots, count)
+        for block in _blocks(count):
+            times: int | Indices = whole
+            if self.rank is not None:
+                t = self.rank[block] + np.int64(epoch % count)
+                times = whole + (t + 1) * rest // count - t * rest // count
+            positions = np.arange(self.pairs.start + block.start, self.pairs.start + block.stop, dtype=np.uint32)
+            yield np.repeat(positions, times)
 
 
-def _highest(part: Part, costs: NDArray[np.int32]) -> NDArray[np.int32]:
-    """[m] What the j-th smallest cost of any epoch is at most, of a part with `costs` [n].
+def _highest(part: Part, src: Lengths, tgt: Lengths, longest: int) -> Indices:
+    """[longest + 2] Of the slots of a part of n pairs and m slots, how many cost at most 0, 1, 2, ... in any epoch.
 
     At least f(r) pairs of the first r ranks come in any epoch (see `_Rotation`, floor(a + b) >= floor(a) + floor(b)),
-    so the j-th, from 0, is among the first ceil((j + 1) * n / m).
+    so if C pairs cost no more than c, then that is so of f(C) slots, in whichever epoch.
     """
-    last = (np.arange(1, part.slots + 1) * part.pairs - 1) // part.slots
-    highest: NDArray[np.int32] = np.sort(costs)[last]
-    return highest
+    counts = np.zeros(longest + 2, np.int64)
+    for block in _blocks(part.pairs):
+        counts += np.bincount(_costs(src[block], tgt[block]), minlength=len(counts))
+    return np.cumsum(counts) * part.slots // part.pairs
 
 
-def _random_bits(count: int, *seeds: int) -> NDArray[np.uint64]:
+def _lots(*seeds: int) -> np.random.Philox:
     # numpy promises that the raw stream of a bit generator stays what it is; not so its shuffle().
-    return np.random.Philox(np.random.SeedSequence(seeds)).random_raw(count)
+    return np.random.Philox(np.random.SeedSequence(seeds))
+
+
+def _by_lot(places: Places, *seeds: int) -> NDArray[np.uint32]:
+    """[n] The numbers from 0 to n - 1, by their `places` [n], and those of one place by lot, which `seeds` decide.
+
+    It is what a stable sort by place makes of a stable sort by lot. Lots are uniform, so of their ranges each has about
+    as many: one range at a time is sorted, and goes to the places behind what is there already.
+    """
+    order = np.empty(len(places), np.uint32)
+    counts = np.zeros(int(places.max()) + 1, np.int64)
+    for block in _blocks(len(places)):
+        counts += np.bincount(places[block], minlength=len(counts))
+    free = np.cumsum(counts) - counts  # where the next one of each place goes
+    for turn in range(2**TURNS_BITS):
+        stream, found = _lots(*seeds), []
+        for block in _blocks(len(places)):
+            lots = stream.random_raw(block.stop - block.start)
+            here = np.flatnonzero(lots >> np.uint64(64 - TURNS_BITS) == turn)
+            found.append((here + block.start, lots[here]))
+        numbers, lots = (np.concatenate(column) for column in zip(*found, strict=True))
+        numbers = numbers[np.argsort(lots, kind="stable")]
+        numbers = numbers[np.argsort(places[numbers], kind="stable")]
+        place = places[numbers]
+        counts = np.bincount(place, minlength=len(free))
+        before = np.cumsum(counts) - counts
+        order[np.arange(len(numbers)) + (free - before)[place]] = numbers
+        free += counts
+    return order
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    for start in range(0, count, BLOCK):
+        yield slice(start, min(start + BLOCK, count))
 
 
 def plan_epoch(
@@ -175,7 +230,7 @@ def plan_evaluation(src_lengths: Lengths, tgt_lengths: Lengths, *, max_tokens: i
     """All pairs once, shortest first, nothing left to chance: the batches of `Plan` without its shuffling."""
     if len(src_lengths) == 0:
         return []
-    costs = np.maximum(src_lengths, tgt_lengths) + 1
+    costs = _costs(src_lengths, tgt_lengths)
     order = np.argsort(_path(src_lengths, tgt_lengths), kind="stable").astype(np.int64)
     bounds = _cut(costs[order], max_tokens)
     return [order[a:b] for a, b in pairwise(bounds)]
@@ -186,7 +241,22 @@ def shard(batches: Sequence[T], *, rank: int, world: int) -> Sequence[T]:
     return batches[rank::world]
 
 
-def _path(src: Lengths, tgt: Lengths) -> NDArray[np.int64]:
+def _costs(src: Lengths, tgt: Lengths) -> Indices:
+    """[n] Tokens of the longer side, with BOS or EOS."""
+    return np.maximum(src, tgt).astype(np.int64) + 1
+
+
+def _places(src: Lengths, tgt: Lengths) -> Places:
+    """[n] The places of pairs in the order of `_path`, counted from 0; those that are equal share one."""
+    paths = [np.unique(_path(src[block], tgt[block])) for block in _blocks(len(src))]
+    path = np.unique(np.concatenate(paths))
+    places = np.empty(len(src), np.min_scalar_type(len(path)))
+    for block in _blocks(len(src)):
+        places[block] = np.searchsorted(path, _path(src[block], tgt[block]))
+    return places
+
+
+def _path(src: Lengths, tgt: Lengths) -> Indices:
     """[n] Sort keys: by the longer side, then by how much longer the source is, there and back in turn.
 
     Neighbours are then alike on both sides, where sorting by target and then source leaves the sources of a batch
@@ -196,7 +266,7 @@ def _path(src: Lengths, tgt: Lengths) -> NDArray[np.int64]:
     longer = np.maximum(src, tgt).astype(np.int64)
     difference = src.astype(np.int64) - tgt
     back_and_forth = np.where(longer % 2, difference, -difference)
-    return longer * (2 * int(longer.max(initial=0)) + 1) + back_and_forth
+    return (longer << 32) + back_and_forth
 
 
 def _cut(costs: Lengths, max_tokens: int) -> NDArray[np.int64]:

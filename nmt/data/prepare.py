@@ -11,24 +11,25 @@ import hashlib
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TimeRemainingColumn
 
 from nmt.config import Config
 from nmt.data.corpus import AGAIN, Corpus, Counts, reading, write_parts
 from nmt.data.plan import Part
 from nmt.errors import UserError
 from nmt.files import json_text, read_json, written_aside
-from nmt.settings import check_files
+from nmt.settings.paths import check_files
 from nmt.text.learn import check_tags, learn_tokenizers
 from nmt.text.lines import BadPair, Pair, read_parallel
 from nmt.text.tokenizer import Tokenizer, load_tokenizers
+from nmt.workers import usable_cores
 
 MOST_HELD_OUT = 1000
 SHARE_HELD_OUT = 0.02
@@ -73,7 +74,7 @@ def prepare(
     `tokenizers` (source, target) are used where given, else learned from the training part. Without development
     files, some of the text of `data.src` and `data.tgt` is held out: see `choose_held_out`; what has a source line of
     these is left out of the other corpora, too. `report` gets a line for each thing worth telling. Raises UserError for
-    text that cannot be used, before anything is learned from it.
+    text that cannot be used, before anything is learned from it. All cores that `usable_cores` knows of tokenize.
     """
     _check_free(folder)
     tags = list(dict.fromkeys(more.tag for more in config.data.more if more.tag is not None))
@@ -84,8 +85,8 @@ def prepare(
                 report("learning the tokenizer")
                 tokenizers = learn_tokenizers(
                     config.tokenizer,
-                    lambda: (src for part in train for src, tgt in part.pairs() if _has_text(src, tgt)),
-                    lambda: (tgt for part in train for src, tgt in part.pairs() if _has_text(src, tgt)),
+                    lambda: (src for part in train for src, tgt in part.pairs("learning") if _has_text(src, tgt)),
+                    lambda: (tgt for part in train for src, tgt in part.pairs("learning") if _has_text(src, tgt)),
                     tags=tags,
                 )
             check_tags(tokenizers[0], tags)
@@ -152,15 +153,20 @@ class _Text:
     tgt: Path
     drop_bad: bool
     progress: Progress
+    lines: int | None = None  # None: not read yet
 
     def __str__(self) -> str:
         return f"{self.src} and {self.tgt}"
 
-    def read(self) -> Iterator[Pair | BadPair]:
-        task = self.progress.add_task(f"reading {self.src.name}", total=None)
+    def read(self, doing: str) -> Iterator[Pair | BadPair]:
+        """All pairs; `doing` is what for, to be shown meanwhile."""
+        task = self.progress.add_task(f"{doing}: {self.src.name}", total=self.lines)
         try:
             yield from self.progress.track(
-                read_parallel(self.src, self.tgt, drop_bad=self.drop_bad), task_id=task, update_period=0.5
+                read_parallel(self.src, self.tgt, drop_bad=self.drop_bad),
+                total=self.lines,
+                task_id=task,
+                update_period=0.5,
             )
         finally:
             self.progress.remove_task(task)
@@ -180,11 +186,11 @@ class _Part:
     tag: str | None = None
 
     def tagged(self) -> Iterator[tuple[str, str]]:
-        for src, tgt in self.pairs():
+        for src, tgt in self.pairs("tokenizing"):
             yield (src if self.tag is None or not src.strip() else f"{self.tag} {src}"), tgt
 
-    def pairs(self) -> Iterator[tuple[str, str]]:
-        for pair in self.text.read():
+    def pairs(self, doing: str) -> Iterator[tuple[str, str]]:
+        for pair in self.text.read(doing):
             if isinstance(pair, Pair) and (bool(self.hashes) and _hash(pair.src) in self.hashes) == self.wanted:
                 yield pair.src, pair.tgt
 
@@ -207,7 +213,8 @@ def _split(config: Config, progress: Progress, report: Report) -> tuple[list[_Pa
 
     def look(src: str, tgt: str) -> tuple[_Text, _Survey]:
         text = _Text(Path(src), Path(tgt), data.bad_lines == "drop", progress)
-        return text, _survey(text, report)
+        survey = _survey(text, report)
+        return replace(text, lines=survey.lines), survey
 
     text, survey = look(data.src, data.tgt)
     if data.dev_src is not None and data.dev_tgt is not None:
@@ -244,7 +251,7 @@ def _survey(text: _Text, report: Report) -> _Survey:
             raise UserError(f"{path} is not a plain file", "It is read more than once: write the text to a file first.")
     hashes = array("Q")
     total = bad = empty = first_empty = 0
-    for total, pair in enumerate(text.read(), start=1):  # noqa: B007
+    for total, pair in enumerate(text.read("reading"), start=1):  # noqa: B007
         if isinstance(pair, BadPair):
             if bad == 0:
                 report(f"left out: {pair.reason}")
@@ -271,7 +278,13 @@ def _write(
 ) -> dict[str, object]:
     """Writes the corpus that several parts make together; returns what data.json says of it."""
     name = parts[0].name
-    written = write_parts(folder, [(part.tagged(), part.weight) for part in parts], tokenizers, max_length=max_length)
+    written = write_parts(
+        folder,
+        [(part.tagged(), part.weight) for part in parts],
+        tokenizers,
+        max_length=max_length,
+        workers=usable_cores(),
+    )
     sources, lines = [], []
     for part, counts in zip(parts, written, strict=True):
         counts = counts._replace(bad=part.bad)
@@ -326,11 +339,13 @@ def _hash(line: str) -> int:
 
 
 def _progress() -> Progress:
-    """A passing line on the terminal, or nothing where there is none."""
+    """A passing bar on the terminal, or nothing where there is none."""
     return Progress(
         SpinnerColumn(),
         "{task.description}",
+        BarColumn(),
         "{task.completed:,.0f} pairs",
+        TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),

@@ -40,7 +40,8 @@ def build_model(config: ModelConfig, src_size: int, tgt_size: int) -> Seq2Seq:
     encoder = build_encoder(config.encoder, src_embedding, config.dropout)
     decoder = build_decoder(config, tgt_embedding)
     vocabulary = VocabHead(decoder.width, tgt_size, None if tie == "none" else tgt_table)
-    return Seq2Seq(encoder, decoder, build_head(config, vocabulary, decoder.width), config.coverage)
+    head = build_head(config, vocabulary, decoder.width)
+    return Seq2Seq(encoder, decoder, head, config.coverage, config.guided_alignment)
 
 
 def build_encoder(config: EncoderConfig, embedding: TokenEmbedding, dropout: float) -> Encoder:
@@ -60,9 +61,12 @@ def build_decoder(config: ModelConfig, embedding: TokenEmbedding) -> Decoder[Any
             return RnnDecoder(decoder, embedding, memory_width, dropout)
         case TransformerDecoderConfig():
             pointer = DecoderPointer() if config.coverage else None
+            if config.guided_alignment:
+                pointer = DecoderPointer(head=1)  # the others stay free to look elsewhere (Garg et al. 2019)
             if isinstance(config.head, CopyHeadConfig) and isinstance(config.head.attention, DecoderPointer):
                 pointer = config.head.attention
-            return initialised(TransformerDecoder(decoder, embedding, memory_width, dropout, pointer))
+            guided = config.guided_alignment > 0
+            return initialised(TransformerDecoder(decoder, embedding, memory_width, dropout, pointer, guided=guided))
         case _:
             assert_never(decoder)
 

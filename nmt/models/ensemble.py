@@ -33,9 +33,7 @@ class Ensemble(nn.Module):
         if not members:
             raise ValueError("an ensemble needs a member")
         if readings is None:
-            readings = [
-                None if m.alignment is None else Reading(m.alignment.name, None, m.alignment.read) for m in members
-            ]
+            readings = [None if m.alignment is None else Reading.of(m.alignment) for m in members]
         if any(reading is not None and reading.within is not None for reading in readings):
             raise ValueError("self-attention does not say where a word came from")
         self.members = nn.ModuleList(members)

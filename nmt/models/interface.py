@@ -76,11 +76,17 @@ class Forced(NamedTuple):
     features: Features  # Q = T
     labels: Tensor  # [B,T]; 0 = padding
     source: Source
+    links: Tensor | None = None  # see `Batch.links`
 
     def select(self, sentences: Tensor) -> Forced:
         """The same for some of the sentences, `sentences` [B'] being their row numbers."""
-        parts = (None if part is None else part.index_select(0, sentences) for part in self.features)
-        return Forced(Features(*parts), self.labels.index_select(0, sentences), self.source.select(sentences))  # type: ignore[arg-type]
+
+        def rows(part: Tensor | None) -> Tensor | None:
+            return None if part is None else part.index_select(0, sentences)
+
+        features = Features(*map(rows, self.features))  # type: ignore[arg-type]
+        labels = self.labels.index_select(0, sentences)
+        return Forced(features, labels, self.source.select(sentences), rows(self.links))
 
     def halves(self) -> tuple[Forced, Forced]:
         first, second = torch.arange(len(self.labels), device=self.labels.device).chunk(2)
@@ -107,6 +113,7 @@ class Alignment(NamedTuple):
 
     name: str  # as a probe hears it
     read: Literal["output", "input"]  # ask the step that writes a word, or the next one, which reads it
+    head: int | None = None  # which one, from 1; None: all of them
 
 
 class TokenLosses(NamedTuple):

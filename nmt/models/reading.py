@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
+
+from nmt.models.interface import Alignment
 
 Read = Literal["output", "input"]
 
@@ -19,6 +21,11 @@ class Reading(NamedTuple):
     read: Read
     """Which of the forced steps speaks for a target word (the decoder reads BOS y1 .. yJ and writes y1 .. yJ EOS):
     "output", the step that writes it, or "input", the next one, which reads it. An encoder has no steps."""
+
+    @classmethod
+    def of(cls, alignment: Alignment) -> Self:
+        name, read, head = alignment
+        return cls(name, None if head is None else (head,), read)
 
     @property
     def within(self) -> Literal["src", "tgt"] | None:

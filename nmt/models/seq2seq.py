@@ -24,13 +24,17 @@ from nmt.models.interface import (
 
 
 class Seq2Seq(nn.Module):
-    def __init__(self, encoder: Encoder, decoder: Decoder[Any], head: Head, coverage: float = 0.0) -> None:
-        """`coverage` is the weight of `coverage_loss` in the objective, which needs a decoder that gives weights."""
+    def __init__(
+        self, encoder: Encoder, decoder: Decoder[Any], head: Head, coverage: float = 0.0, guidance: float = 0.0
+    ) -> None:
+        """`coverage` and `guidance` are the weights of `coverage_loss` and `alignment_loss` in the objective, which
+        need a decoder that gives out its own."""
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.head = head
         self.coverage = coverage
+        self.guidance = guidance
 
     @property
     def copies(self) -> bool:
@@ -50,16 +54,17 @@ class Seq2Seq(nn.Module):
         """A pass over known pairs; training starts from here."""
         source = self.read(batch)
         features, labels = self._force(batch, source, None)
-        return Forced(features, labels, source)
+        return Forced(features, labels, source, batch.links)
 
     def losses(self, forced: Forced, smoothing: float = 0.0) -> TokenLosses:
         """Losses [B,T] of the labels, weighing in everything the model was told to minimise."""
-        features, labels, source = forced
-        losses = self.head.losses(features, labels, source, smoothing)
+        features, labels, source, links = forced
+        nll, objective = self.head.losses(features, labels, source, smoothing)
         if self.coverage and features.weights is not None:
-            again = coverage_loss(features.weights) * (labels != PAD)
-            losses = losses._replace(objective=losses.objective + self.coverage * again)
-        return losses
+            objective = objective + self.coverage * coverage_loss(features.weights) * (labels != PAD)
+        if self.guidance and features.weights is not None and links is not None:
+            objective = objective + self.guidance * alignment_loss(features.weights, links)
+        return TokenLosses(nll, objective)
 
     def read(self, batch: Batch, probe: Probe | None = None) -> Source:
         """Encodes the sources and makes what the decoder needs once per sentence."""
@@ -90,6 +95,14 @@ def coverage_loss(weights: Tensor) -> Tensor:
     10 and 12): [B,T,S] -> [B,T], what step t attends to again, between 0 and 1."""
     before = weights.cumsum(dim=1) - weights
     return torch.minimum(weights, before).sum(dim=-1)
+
+
+def alignment_loss(weights: Tensor, links: Tensor) -> Tensor:
+    """- sum over s of g_ts log a_ts, where g is what links say and a the attention (Chen et al. 2016; Garg et al. 2019,
+    equation 5): [B,T,S] twice -> [B,T], nothing for a label without links. An attention of less than the least number
+    costs as much as that, 87 nats."""
+    least = torch.finfo(weights.dtype).tiny
+    return -(links * weights.clamp_min(least).log()).sum(dim=-1)
 
 
 class ModelPredictor:

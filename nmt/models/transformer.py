@@ -225,8 +225,11 @@ class TransformerDecoder(Decoder[KVCache]):
         memory_width: int,
         dropout: float,
         pointer: DecoderPointer | None = None,
+        *,
+        guided: bool = False,
     ) -> None:
-        """`pointer`: whose weights are given out as `Features.weights`; nobody's by default."""
+        """`pointer`: whose weights are given out as `Features.weights`; nobody's by default. `guided`: it is taught to
+        align, so it knows best where words come from."""
         super().__init__()
         self.embedding = embedding
         self.width = config.width
@@ -235,11 +238,12 @@ class TransformerDecoder(Decoder[KVCache]):
         self.layers = cast("Sequence[DecoderLayer]", layers)
         self.norm = build_norm(config) if config.norm == "pre" else nn.Identity()
         # The last layer but one, as in Garg et al. 2019; that the step which writes a word knows best was measured.
-        self.alignment = Alignment(f"decoder.{max(1, config.layers - 1)}.cross", "output")
+        usual = max(1, config.layers - 1)
         self.pointer = pointer
-        self.pointing = (
-            self.alignment.name if pointer is None or pointer.layer is None else f"decoder.{pointer.layer}.cross"
-        )
+        self.pointing = f"decoder.{usual if pointer is None or pointer.layer is None else pointer.layer}.cross"
+        self.alignment = Alignment(f"decoder.{usual}.cross", "output")
+        if guided and pointer is not None:
+            self.alignment = Alignment(self.pointing, "output", pointer.head)
 
     def prepare(self, memory: Memory) -> tuple[Tensor, ...]:
         return tuple(part for layer in self.layers for part in layer.cross.keys(memory.states))  # 2L times [B,H,S,Dh]

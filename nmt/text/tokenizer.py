@@ -74,6 +74,10 @@ class Tokenizer(Protocol):
         """The same for ids that a model produced. A special token is a word of its own."""
         ...
 
+    def word_of(self, ids: Sequence[int]) -> list[int]:
+        """`Segments.word_of` alone, which is the quicker part of it."""
+        ...
+
     def save(self, folder: Path, side: str) -> None:
         """Writes what `load_tokenizers` reads; `side` is "src" or "tgt"."""
         ...
@@ -124,6 +128,9 @@ class SentencePieceTokenizer:
     def segment_ids(self, ids: Sequence[int]) -> Segments:
         return self._segments(list(ids), self.pieces(ids))
 
+    def word_of(self, ids: Sequence[int]) -> list[int]:
+        return self._word_of(ids, self.pieces(ids))
+
     def save(self, folder: Path, side: str) -> None:
         stem = JOINT if self.settings.joint else side
         (folder / f"{stem}.model").write_bytes(self._model)
@@ -151,14 +158,17 @@ class SentencePieceTokenizer:
         line = normalise(line, lowercase=self.settings.lowercase, nfc=self.settings.normalization == "nfc")
         return line.replace(SPACE_MARK, " ")  # as SentencePiece does, but only after it has folded the spaces
 
-    def _segments(self, ids: list[int], pieces: list[str]) -> Segments:
-        # The words are spelled from the pieces: SentencePiece knows no other white space than U+0020.
-        word_of = _word_numbers(
+    def _word_of(self, ids: Sequence[int], pieces: list[str]) -> list[int]:
+        return _word_numbers(
             ids,
             pieces,
             opens=lambda before, piece: piece.startswith(SPACE_MARK) or before.endswith(SPACE_MARK),
             blank=lambda piece: not piece.strip(SPACE_MARK),
         )
+
+    def _segments(self, ids: list[int], pieces: list[str]) -> Segments:
+        # The words are spelled from the pieces: SentencePiece knows no other white space than U+0020.
+        word_of = self._word_of(ids, pieces)
         return Segments(ids, pieces, [self._spell(word) for word in _grouped(pieces, word_of)], word_of)
 
     def _spell(self, pieces: list[str]) -> str:
@@ -194,6 +204,9 @@ class ListTokenizer(ABC):
     def segment_ids(self, ids: Sequence[int]) -> Segments:
         return self._segments(list(ids), self.pieces(ids))
 
+    def word_of(self, ids: Sequence[int]) -> list[int]:
+        return self._word_of(ids, self.pieces(ids))
+
     @property
     @abstractmethod
     def settings(self) -> WordsConfig | CharactersConfig: ...
@@ -204,6 +217,9 @@ class ListTokenizer(ABC):
 
     @abstractmethod
     def _segments(self, ids: list[int], pieces: list[str]) -> Segments: ...
+
+    @abstractmethod
+    def _word_of(self, ids: Sequence[int], pieces: list[str]) -> list[int]: ...
 
     def save(self, folder: Path, side: str) -> None:
         stem = JOINT if self.settings.joint else side
@@ -229,7 +245,10 @@ class WordTokenizer(ListTokenizer):
         return " ".join(self.pieces([n for n in ids if n > EOS], extras))
 
     def _segments(self, ids: list[int], pieces: list[str]) -> Segments:
-        return Segments(ids, pieces, list(pieces), list(range(len(pieces))))
+        return Segments(ids, pieces, list(pieces), self._word_of(ids, pieces))
+
+    def _word_of(self, ids: Sequence[int], pieces: list[str]) -> list[int]:
+        return list(range(len(pieces)))
 
 
 class CharacterTokenizer(ListTokenizer):
@@ -253,13 +272,16 @@ class CharacterTokenizer(ListTokenizer):
         return _one_line("".join(self.pieces([n for n in ids if n > EOS], extras)))
 
     def _segments(self, ids: list[int], pieces: list[str]) -> Segments:
-        word_of = _word_numbers(ids, pieces, opens=lambda _, piece: piece.isspace(), blank=str.isspace)
+        word_of = self._word_of(ids, pieces)
         words = ["".join(word) for word in _grouped(pieces, word_of)]
         return Segments(ids, pieces, [word.strip() or word for word in words], word_of)
 
+    def _word_of(self, ids: Sequence[int], pieces: list[str]) -> list[int]:
+        return _word_numbers(ids, pieces, opens=lambda _, piece: piece.isspace(), blank=str.isspace)
+
 
 def _word_numbers(
-    ids: list[int], pieces: list[str], *, opens: Callable[[str, str], bool], blank: Callable[[str], bool]
+    ids: Sequence[int], pieces: list[str], *, opens: Callable[[str, str], bool], blank: Callable[[str], bool]
 ) -> list[int]:
     """The word that each piece belongs to.
 

@@ -51,9 +51,24 @@ class Vectors(NamedTuple):
 
 
 def check_vectors(path: Path, width: int) -> None:
-    """Raises UserError unless `path` starts like a file of vectors of `width` numbers; reads one line."""
-    with contextlib.closing(_numbered(path)) as lines:
-        _header(path, lines, width)
+    """Raises UserError, with file and line, unless `path` is a file of vectors of `width` numbers, all of it. So hours
+    of preparing text are not lost for its last line."""
+    for _ in _entries(path, width):
+        pass
+
+
+def check_words(path: Path, tokenizer: Tokenizer, width: int) -> None:
+    """Raises UserError if no word of the tokenizer has a vector other than 0; reads until one is found."""
+    words = tokenizer.pieces(range(UNK + 1, len(tokenizer)))
+    wanted = {*words, *map(str.lower, words)}
+    any_found = False
+    with contextlib.closing(_entries(path, width)) as entries:
+        for word, numbers in entries:
+            if word in wanted:
+                any_found = True
+                if any(numbers):
+                    return
+    raise _all_zero(path) if any_found else _none_found(path, len(words))
 
 
 def read_vectors(path: Path, tokenizer: Tokenizer, width: int) -> Vectors:
@@ -85,18 +100,26 @@ def read_vectors(path: Path, tokenizer: Tokenizer, width: int) -> Vectors:
                 values[n], lowered[n] = numbers, True
     found = exact | lowered
     if not found.any():
-        raise UserError(
-            f"{path}: has no vector for any of the {len(words):,} words of the vocabulary",
-            "Is it of the right language, and cut into words as the text is?",
-        )
+        raise _none_found(path, len(words))
     mean_square = float(np.einsum("vd,vd->", values, values, dtype=np.float64)) / (int(found.sum()) * width)
     if mean_square == 0.0:
-        raise UserError(f"{path}: all its vectors of words in the vocabulary are 0", "Take another file.")
+        raise _all_zero(path)
     values *= width**-0.5 / math.sqrt(mean_square)
     return Vectors(values, found)
 
 
-def _entries(path: Path, width: int) -> Iterator[tuple[str, list[float]]]:
+def _none_found(path: Path, words: int) -> UserError:
+    return UserError(
+        f"{path}: has no vector for any of the {words:,} words of the vocabulary",
+        "Is it of the right language, and cut into words as the text is?",
+    )
+
+
+def _all_zero(path: Path) -> UserError:
+    return UserError(f"{path}: all its vectors of words in the vocabulary are 0", "Take another file.")
+
+
+def _entries(path: Path, width: int) -> Generator[tuple[str, list[float]], None, None]:
     """Each word of the file with its numbers, in order."""
     with contextlib.closing(_numbered(path)) as lines:
         count, first = _header(path, lines, width)

@@ -61,4 +61,5 @@ def _twice(batch: Batch, *, cut: float) -> Batch:
 
     assert batch.tgt is not None
     copy_ids = None if batch.copy_ids is None else repeated(batch.copy_ids)
-    return Batch(side(batch.src), side(batch.tgt), copy_ids, batch.extras, repeated(batch.indices))
+    links = None if batch.links is None else repeated(batch.links)
+    return Batch(side(batch.src), side(batch.tgt), copy_ids, batch.extras, repeated(batch.indices), links)

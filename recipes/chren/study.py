@@ -9,7 +9,6 @@ results.json and results.md there after each training. --test scores what dev ha
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,8 +16,8 @@ from pathlib import Path
 from nmt.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from recipes.ablation import More, Pair, Recipe, Study, Task
-from recipes.study import log_of, nmt, start
+from recipes.ablation import More, Recipe, Study, Task
+from recipes.study import Pair, log_of, nmt, options_of, start
 
 MODELS = ("transformer", "rnn")
 STAGES = (("pieces",), ("subwords",), ("rdrop", "simcut"), ("mean",))
@@ -39,13 +38,10 @@ translations of real sentences, and self-training sources of them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser = options_of(__doc__, seeds=(1,))
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="the first one decides what is kept")
     parser.add_argument("--directions", nargs="+", choices=DIRECTIONS, default=list(DIRECTIONS))
     parser.add_argument("--minutes", type=float, default=40.0, help="of each training, validations included")
-    parser.add_argument("--set", dest="settings", action="append", default=[], help="a setting, as of `nmt train`")
     parser.add_argument("--test", action="store_true", help="score the rows that dev has chosen, and train nothing")
     options = parser.parse_args(arguments)
     tasks, mono = {name: find(options.data, name) for name in DIRECTIONS}, _file(options.data, "mono", "chr")

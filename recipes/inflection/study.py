@@ -8,7 +8,6 @@ is missing in runs/inflection, one run for each language, head and seed, then wr
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import math
 import statistics
@@ -25,17 +24,19 @@ from nmt.text.lines import read_lines
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from recipes.study import (
-    check_made_of,
-    claim,
+    Pair,
     facts,
     fingerprint,
+    is_made,
     keep_best,
     log_of,
     markdown,
     nmt,
+    options_of,
     settings_of,
     spread,
     start,
+    text_options,
     train,
 )
 
@@ -67,13 +68,10 @@ class Cell(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser = options_of(__doc__, seeds=(1, 2, 3))
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--languages", nargs="+", choices=LANGUAGES, default=list(LANGUAGES))
     parser.add_argument("--heads", nargs="+", choices=HEADS, default=list(HEADS))
-    parser.add_argument("--set", dest="settings", action="append", default=[], help="a setting, as of `nmt train`")
     options = parser.parse_args(arguments)
     out: Path = options.output
     for language in options.languages:
@@ -133,12 +131,11 @@ def complete(out: Path, language: str, head: str, seed: int, settings: Sequence[
     run, text = out / language / f"{head}-{seed}", out / "text" / language
     overrides = [f"model.head={HEADS[head]}", f"train.seed={seed}", *STEPS.get(language, ()), *settings]
     made_of = fingerprint_of(overrides, text)
-    if (run / "cell.json").exists():
-        check_made_of(run, read_json(run / "cell.json")["fingerprint"], made_of)
+    if is_made(run, made_of):
         return
-    claim(run, made_of)
     print(f"{language} {head} {seed} ...", file=sys.stderr, flush=True)
-    train(run, CONFIG, sides(text), overrides)
+    learned, dev = (Pair(text / f"{part}.src", text / f"{part}.tgt") for part in ("train", "dev"))
+    train(run, CONFIG, text_options(learned, dev), overrides)
     minutes = facts(run)["seconds"] / 60
     nmt(log_of(run), "translate", run, text / "test.src", "-o", run / "test.hyp", "--force")
     forms, answers = list(read_lines(text / "test.tgt")), list(read_lines(run / "test.hyp"))
@@ -158,14 +155,6 @@ def complete(out: Path, language: str, head: str, seed: int, settings: Sequence[
     write_atomically(run / "cell.json", json_text(cell._asdict()))
     keep_best(run)
     print(f"{language} {head} {seed}: exact {cell.exact:.2f}, {minutes:.1f} minutes", file=sys.stderr, flush=True)
-
-
-def sides(text: Path) -> list[str]:
-    return [
-        f"--{prefix}{side}={text / f'{part}.{side}'}"
-        for part, prefix in (("train", ""), ("dev", "dev-"))
-        for side in ("src", "tgt")
-    ]
 
 
 def fingerprint_of(overrides: Sequence[str], text: Path) -> str:

@@ -26,7 +26,20 @@ from nmt.files import json_text, read_json, write_atomically
 from nmt.text.lines import read_lines
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from recipes.study import facts, fingerprint, keep_best, log_of, nmt, settings_of, start, train, training_speed
+from recipes.study import (
+    Pair,
+    facts,
+    fingerprint,
+    keep_best,
+    log_of,
+    nmt,
+    options_of,
+    settings_of,
+    start,
+    text_options,
+    train,
+    training_speed,
+)
 
 HERE = Path(__file__).parent
 TEXTS = ("phrasebook", "chained", "multi30k")
@@ -45,13 +58,6 @@ CHAINED = {"train": (4000, 2), "dev": (200, 3)}
 """Sentences of 25 to 45 words added to a split for `chained`, and the seed that draws them; the split `long` has 1."""
 
 
-class Pair(NamedTuple):
-    """Two files, source and target."""
-
-    src: Path
-    tgt: Path
-
-
 class Text(NamedTuple):
     """What is trained on and what is tested on."""
 
@@ -65,13 +71,10 @@ class Text(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser = options_of(__doc__, seeds=(1,))
     parser.add_argument("--only", nargs="+", choices=TEXTS, default=list(TEXTS), help="texts")
     parser.add_argument("--data", type=Path, help="the folder of Multi30k")
     parser.add_argument("--steps", type=int, help="updates, instead of those in the YAML files")
-    parser.add_argument("--set", dest="settings", action="append", default=[], help="a setting, as of `nmt train`")
     options = parser.parse_args(arguments)
     out: Path = options.output
     settings = [*options.settings, *([] if options.steps is None else [f"train.steps={options.steps}"])]
@@ -211,9 +214,9 @@ def prepared(out: Path, text: Text, settings: Sequence[str]) -> Path:
     """The corpus of a text, made once, so that all models have the same tokens."""
     corpus = out / text.name / "corpus"
     if not corpus.exists():
-        sides = ("--src", text.train.src, "--tgt", text.train.tgt, "--dev-src", text.dev.src, "--dev-tgt", text.dev.tgt)
         options = [option for change in settings for option in ("--set", change)]
-        nmt(out / text.name / "corpus.log", "prepare", text.config, *sides, "-o", corpus, *options)
+        files = text_options(text.train, text.dev)
+        nmt(out / text.name / "corpus.log", "prepare", text.config, *files, "-o", corpus, *options)
     return corpus
 
 

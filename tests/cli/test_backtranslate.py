@@ -12,7 +12,7 @@ import pytest
 from zoo import WORDS, write_run
 
 from nmt.config import SearchConfig
-from nmt.settings import load_config
+from nmt.settings.load import load_config
 from nmt.translate import Translator
 
 WINDOW = 8

@@ -1,14 +1,12 @@
 """What a model copies, and what replaces unknown words, as commands show it. Tiny runs with random weights."""
 
 import json
-import sys
 
 import matplotlib.image
 import pytest
 from zoo import write_run
 
 from nmt.align.extract import attention_maps
-from nmt.cli.main import run as nmt
 from nmt.config import SearchConfig
 from nmt.translate import Translator
 
@@ -26,18 +24,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def call(folder, monkeypatch, capfd):
+def call(folder, monkeypatch, command):
     monkeypatch.chdir(folder)
-
-    def call(*arguments, code=0):
-        monkeypatch.setattr(sys, "argv", ["nmt", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            nmt()
-        out, err = capfd.readouterr()
-        assert (caught.value.code or 0) == code, err
-        return out, err
-
-    return call
+    return command
 
 
 each_copying = pytest.mark.parametrize("run", ["copy", "copy-transformer", "copy-sentinel"])
@@ -54,6 +43,8 @@ def test_details_say_what_was_copied(call, run):
             assert record["source"] == line.split()
             assert len(candidate["gate"]) == len(candidate["copied"]) == len(candidate["tokens"]) + 1
             assert candidate["text"] == " ".join(candidate["tokens"])
+            unknown = [n for n, token in enumerate(candidate["tokens"]) if token in ("Zora", "Mia", "Rex")]
+            assert candidate["outside"] == unknown
             for gate, row in zip(candidate["gate"], candidate["copied"], strict=True):
                 assert len(row) == len(line.split()) + 1
                 assert gate + sum(row) == pytest.approx(1.0, abs=1e-3)
@@ -78,7 +69,7 @@ def test_models_that_do_not_copy_say_nothing_of_it(call):
     out, _ = call("translate", "lstm", "src", "--details")
     for line in out.splitlines():
         record = json.loads(line)
-        assert all(candidate.keys().isdisjoint({"gate", "copied"}) for candidate in record["candidates"])
+        assert all(candidate.keys().isdisjoint({"gate", "copied", "outside"}) for candidate in record["candidates"])
 
 
 @pytest.mark.parametrize("run", ["lstm", "transformer"])
@@ -117,6 +108,24 @@ def test_what_cannot_be_replaced_is_told_before_any_work(call, tmp_path):
     assert "add --replace-unk" in err
     _, err = call("translate", "lstm", "src", "--replace-unk", "--dictionary", tmp_path / "none", code=2)
     assert "there is no such file" in err
+
+
+def test_subwords_have_no_unknown_words_to_replace(call, folder, tmp_path):
+    """Told before anything is translated or written."""
+    settings = SentencePieceConfig(size=30, joint=False, character_coverage=1.0, byte_fallback=False)
+    lines = [" ".join(f"w{n}" for n in range(9))] * 9
+    tokenizer, _ = learn_tokenizers(settings, lambda: lines, lambda: lines)
+    config = Config(tokenizer=settings, model=ZOO["lstm"])
+    run = RunDir.create(tmp_path / "run", config, (tokenizer, tokenizer))
+    model = build_model(config.model, len(tokenizer), len(tokenizer))
+    (run.checkpoints / "step-00000001").mkdir()
+    save_tensors(run.checkpoints / "step-00000001" / MODEL, distinct_tensors(model))
+    run.point("best", "step-00000001")
+    assert call("translate", run.path, "src")[0].count("\n") == len(LINES)
+    for more in ((), ("--details",), ("--nbest", 2), ("-o", tmp_path / "out")):
+        out, err = call("translate", run.path, "src", "--replace-unk", *more, code=2)
+        assert (out, err) == ("", REFUSED)
+    assert not list(tmp_path.glob("out*"))
 
 
 @each_copying

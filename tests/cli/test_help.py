@@ -13,7 +13,7 @@ import pytest
 
 from nmt import __version__
 from nmt.cli.main import COMMANDS, load_command
-from nmt.settings import load_config
+from nmt.settings.load import load_config
 
 HEAVY = ("torch", "pydantic", "matplotlib", "numpy", "sentencepiece", "sacrebleu", "rich")
 

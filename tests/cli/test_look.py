@@ -10,11 +10,12 @@ import pytest
 import torch
 from zoo import build, write_run
 
-from nmt.align.links import SYMMETRIZERS, read_links, symmetrize
+from nmt.align.links import SYMMETRIZERS, symmetrize
 from nmt.align.maps import AttentionMap, read_json, read_npz
 from nmt.cli.main import run as nmt
 from nmt.config import AlignConfig
 from nmt.text.lines import read_lines
+from nmt.text.links import read_links
 
 OWN = build("transformer").decoder.alignment
 DEEP = "encoder.1.self, encoder.2.self, decoder.1.self, decoder.1.cross, decoder.2.self, decoder.2.cross"

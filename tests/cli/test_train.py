@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -12,7 +11,6 @@ import time
 
 import pytest
 
-from nmt.cli.main import run as nmt
 from nmt.cli.train import parse_time
 from nmt.errors import UserError
 from nmt.rundir import RunDir
@@ -29,25 +27,10 @@ TEXTS = ["--src", "train.src", "--tgt", "train.tgt", "--dev-src", "dev.src", "--
 
 
 @pytest.fixture
-def call(tmp_path, monkeypatch, capfd):
+def call(command, reversals):
     """Runs `nmt ARGUMENTS` in a folder with text and settings; gives what it printed."""
-    draw = random.Random(1)
-    for name, count in (("train", 60), ("dev", 8)):
-        lines = [" ".join(draw.choices("abcdefgh", k=draw.randint(1, 5))) for _ in range(count)]
-        (tmp_path / f"{name}.src").write_text("".join(f"{line}\n" for line in lines))
-        (tmp_path / f"{name}.tgt").write_text("".join(f"{line[::-1]}\n" for line in lines))
-    (tmp_path / "tiny.yaml").write_text(TINY)
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments, code=0):
-        monkeypatch.setattr(sys, "argv", ["nmt", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            nmt()
-        out, err = capfd.readouterr()
-        assert (caught.value.code or 0) == code, err
-        return out + err
-
-    return call
+    (reversals / "tiny.yaml").write_text(TINY)
+    return lambda *arguments, code=0: "".join(command(*arguments, code=code))
 
 
 def test_from_two_text_files_to_a_run_and_on(call, tmp_path):

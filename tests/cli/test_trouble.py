@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import random
 import resource
 import subprocess
 import sys
@@ -36,16 +35,10 @@ full_disk = pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="/
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(reversals):
     """A folder with text and settings, where one is."""
-    draw = random.Random(1)
-    for name, count in (("train", 60), ("dev", 8)):
-        lines = [" ".join(draw.choices("abcdefgh", k=draw.randint(1, 5))) for _ in range(count)]
-        (tmp_path / f"{name}.src").write_text("".join(f"{line}\n" for line in lines))
-        (tmp_path / f"{name}.tgt").write_text("".join(f"{line[::-1]}\n" for line in lines))
-    (tmp_path / "tiny.yaml").write_text(TINY)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    (reversals / "tiny.yaml").write_text(TINY)
+    return reversals
 
 
 @contextmanager

@@ -166,7 +166,7 @@ def test_starting_from_a_run_reads_no_vectors(command, here):
 
 
 def test_mistakes_are_told(command, here):
-    """Another width before any work; a wrong line when it is reached."""
+    """All before any work, but for files without any word of the text, whose words it has to know."""
     err = command(*TRAIN, "-o", "run", *BOTH, "--set", "model.embedding.width=6", code=2)[1]
     assert f"{here / 'src.vec'}, line 1: vectors of width 8, but model.embedding.width is 6\n" in err
     assert "pairs" not in err
@@ -177,8 +177,19 @@ def test_mistakes_are_told(command, here):
     assert not (here / "run").exists()
     with (here / "tgt.vec").open("a") as file:
         file.write("g 1 2 3 4 5 6 7 eight\n")
+    before = sorted(path.name for path in here.iterdir())
     err = command(*TRAIN, "-o", "run", *BOTH, code=2)[1]
     assert f"{here / 'tgt.vec'}, line 8: `eight` is not a number\n" in err
+    assert "pairs" not in err
+    (here / "far.vec").write_text("Ω 1 2 3 4 5 6 7 8\n")
+    (here / "zero.vec").write_text("A 1 1 1 1 1 1 1 1\na 0 0 0 0 0 0 0 0\n")
+    for name, said in (("far", "no vector for any of the 8 words"), ("zero", "words in the vocabulary are 0")):
+        for side in ("src", "tgt"):
+            wrong = ("--set", f"model.embedding.{side}_vectors={name}.vec")
+            err = command(*TRAIN, "-o", "run", *wrong, code=2)[1]
+            assert f"error: {here / name}.vec: " in err
+            assert said in err
+    assert sorted(path.name for path in here.iterdir()) == sorted([*before, "far.vec", "zero.vec"])
     (here / "inside").mkdir()
     (here / "inside" / "src.vec").write_text((here / "src.vec").read_text())
     inside = ("--set", "model.embedding.src_vectors=inside/src.vec")

@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 
 from nmt.align.heatmap import draw_heatmap
-from nmt.align.links import Gold
 from nmt.align.maps import AttentionMap
 from nmt.cli.main import COMMANDS, load_command, main
 from nmt.config import Config
 from nmt.data.phrasebook import generate
 from nmt.data.plan import plan_epoch
 from nmt.evaluate import evaluate
-from nmt.settings import dump_config
+from nmt.settings.load import dump_config
+from nmt.text.links import Gold
 
 HERE = Path(__file__).parent
 SVG = "{http://www.w3.org/2000/svg}"

@@ -13,7 +13,7 @@ from nmt.config import AdamConfig, Config, DataConfig, TrainConfig, WordsConfig
 from nmt.data.prepare import prepare
 from nmt.models.build import build_model
 from nmt.rundir import RunDir
-from nmt.settings import load_config
+from nmt.settings.load import load_config
 from nmt.train.loop import train
 from nmt.train.metrics import Console
 from nmt.train.objective import Objective

@@ -288,11 +288,11 @@ def run_child(job, output):
 
 def serve():
     """A job per line of standard input; its outcome, per line, on standard output."""
+    import sacrebleu.metrics  # noqa: F401
     import torch
 
     import nmt.cli.train
-    import nmt.data.prepare
-    import nmt.train.loop  # noqa: F401
+    import nmt.train.begin  # noqa: F401
 
     torch.set_num_threads(1)
     torch.optim.Adam([torch.ones(1, requires_grad=True)])  # imports a good deal

@@ -15,7 +15,7 @@ from nmt.config import Config, DataConfig, WordsConfig
 from nmt.data.prepare import prepare
 from nmt.errors import UserError
 from nmt.rundir import MODEL, OPTIMIZER, RunDir, read_tensors
-from nmt.settings import load_config
+from nmt.settings.load import load_config
 from nmt.train.loop import train
 from nmt.train.metrics import Console
 
@@ -93,13 +93,14 @@ def assert_same(one, two):
     ],
 )
 def test_resumed_training_is_uninterrupted_training(tmp_path, corpus, name, settings):
+    settings = {"steps": 26, "validate_every": 8, **settings}
     whole, stopped = (create(tmp_path / path, corpus, name, **settings) for path in ("whole", "stopped"))
     assert go(whole, corpus).signal is None
 
-    console = Interrupting(20, signal.SIGTERM)
+    console = Interrupting(14, signal.SIGTERM)
     outcome = go(stopped, corpus, console)
-    assert (outcome.step, outcome.signal) == (20, signal.SIGTERM)
-    assert f"saved at step 20. To go on: nmt train {stopped.path} --resume" in console.file.getvalue()
+    assert (outcome.step, outcome.signal) == (14, signal.SIGTERM)
+    assert f"saved at step 14. To go on: nmt train {stopped.path} --resume" in console.file.getvalue()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert go(RunDir(stopped.path), corpus, resume=True).signal is None
     assert_same(whole, stopped)

@@ -13,7 +13,7 @@ from nmt.config import Config, DataConfig, SentencePieceConfig
 from nmt.data.phrasebook import generate
 from nmt.data.prepare import prepare
 from nmt.rundir import MODEL, OPTIMIZER, RunDir, read_tensors
-from nmt.settings import load_config
+from nmt.settings.load import load_config
 from nmt.train.loop import train
 from nmt.train.metrics import Console
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from nmt.align.links import Gold, Links, read_links, score_links, symmetrize
+from nmt.align.links import score_links, symmetrize
 from nmt.text.lines import read_lines
+from nmt.text.links import Gold, Links, read_links
 
 SHARED = Path(os.environ.get("NMT_SHARED_DATA") or Path(__file__).parents[3] / "shared" / "data")
 ALIGNMENT = SHARED / "alignment"

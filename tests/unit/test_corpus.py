@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import sys
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,10 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nmt.config import CharactersConfig, WordsConfig
-from nmt.data.corpus import Corpus, Counts, write_corpus
-from nmt.data.plan import Plan
+import nmt.data.corpus as corpus_module
+import nmt.data.plan as plan_module
+from nmt import workers
+from nmt.config import CharactersConfig, SentencePieceConfig, WordsConfig
+from nmt.data.corpus import COLUMNS, FORMAT, Corpus, Counts, write_corpus
+from nmt.data.plan import Part, Plan
 from nmt.errors import UserError
+from nmt.text.learn import learn_tokenizers
 from nmt.text.tokenizer import CharacterTokenizer, Tokenizer, WordTokenizer
 
 Pairs = Sequence[tuple[str, str]]
@@ -166,22 +172,96 @@ def test_meta_that_makes_no_sense(tmp_path: Path, change: dict[str, object], mes
     assert f"{path}: {message}" in caught.value.message
 
 
-def test_memory_stays_small(tmp_path: Path) -> None:
-    """Writing streams; a corpus and the plan of an epoch take 24 bytes a pair at most."""
+def test_writing_streams(tmp_path: Path) -> None:
     count = 20_000
     tracemalloc.start()
     try:
         write_corpus(tmp_path / "c", (("a b c " * (1 + n % 9), "ab" * 9) for n in range(count)), BOTH, max_length=None)
         _, peak = tracemalloc.get_traced_memory()
-        assert peak < 1_000_000
-        before, _ = tracemalloc.get_traced_memory()
-        corpus = Corpus.open(tmp_path / "c")
-        plan = Plan(corpus.src_lengths, corpus.tgt_lengths, max_tokens=4096, seed=1)
-        last, first = plan.batches_per_epoch - 1, plan.batches_per_epoch
-        assert len(plan.batch(last)) > 0
-        assert len(plan.batch(first)) > 0  # two epochs are held now, as many as ever
-        after, _ = tracemalloc.get_traced_memory()
-        assert (after - before) / count <= 24
     finally:
         tracemalloc.stop()
-    assert np.array_equal(corpus.tgt_lengths, np.full(count, 18))
+    assert peak < 2_000_000
+    assert np.array_equal(Corpus.open(tmp_path / "c").tgt_lengths, np.full(count, 18))
+
+
+def direct(folder: Path, lengths: Sequence[np.ndarray], parts: Sequence[Part]) -> Corpus:
+    """A corpus of so many tokens, all alike, with no text, without going through a tokenizer."""
+    folder.mkdir()
+    columns = {}
+    for name, counts in zip(COLUMNS, [*lengths, np.zeros_like(lengths[0]), np.zeros_like(lengths[0])], strict=True):
+        dtype = np.dtype("<u2" if name.endswith("ids") else "u1")
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        np.full(offsets[-1], 5, dtype).tofile(folder / name)
+        offsets.astype("<u8").tofile(folder / f"{name}.offsets")
+        columns[name] = {"dtype": dtype.str, "items": int(offsets[-1])}
+    meta = {"format": FORMAT, "pairs": len(lengths[0]), "parts": [part._asdict() for part in parts]}
+    (folder / "meta.json").write_text(json.dumps({**meta, "columns": columns, "fingerprint": ""}))
+    return Corpus.open(folder)
+
+
+@pytest.mark.parametrize(("weights", "held"), [((1.0,), 8), ((1.0, 0.7), 12), ((1.0, 2.0), 12)])
+def test_a_pair_takes_few_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Sequence[float], held: int
+) -> None:
+    """24 bytes at most, even while an epoch is planned, and no Python object. In blocks that are to 300,000 pairs what
+    they else are to 5 million."""
+    monkeypatch.setattr(plan_module, "BLOCK", 2**12)
+    count = 300_000
+    rng = np.random.default_rng(1)
+    parts = [Part(count // len(weights), weight) for weight in weights]
+    direct(tmp_path / "c", [rng.integers(1, 60, count) for _ in range(2)], parts)
+    tracemalloc.start()
+    try:
+        objects = sys.getallocatedblocks()
+        corpus = Corpus.open(tmp_path / "c")
+        plan = Plan(corpus.src_lengths, corpus.tgt_lengths, max_tokens=4096, seed=1, parts=corpus.parts)
+        for epoch in range(2):
+            assert len(plan.batch(epoch * plan.batches_per_epoch)) > 0
+        now, peak = tracemalloc.get_traced_memory()
+        objects = sys.getallocatedblocks() - objects
+    finally:
+        tracemalloc.stop()
+    assert now / count <= held
+    assert peak / count <= 24
+    assert objects < count / 100
+
+
+def test_workers_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SentencePieceConfig(size=60, joint=False)
+    lines = [f"{'a b c ' * (n % 7)}{n} ä" for n in range(60)]
+    pieces, _ = learn_tokenizers(config, lambda: lines, lambda: lines)
+    pairs = [(line, other) for line, other in zip(lines, ["", " ", *lines[:-2]], strict=True)]
+    counts = [write_corpus(tmp_path / "1", pairs, (WORDS, pieces), max_length=18)]
+    monkeypatch.setattr(workers, "BLOCKS_ALONE", 1)
+    monkeypatch.setattr(corpus_module, "BLOCK", 100)
+    for number in (1, 3):
+        counts.append(write_corpus(tmp_path / f"{number} small", pairs, (WORDS, pieces), max_length=18, workers=number))
+    files = [
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("1", "1 small", "3 small")
+    ]
+    assert files[1] == files[0]
+    assert files[2] == files[0]
+    assert counts == [counts[0]] * 3
+    assert min(counts[0][:3]) > 0
+
+
+class Deadly(WordTokenizer):
+    """Ends the process that it is sent to."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os._exit, (3,)
+
+
+def test_nothing_is_left_where_workers_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "BLOCKS_ALONE", 1)
+    monkeypatch.setattr(corpus_module, "BLOCK", 10)
+
+    def bad() -> Iterator[tuple[str, str]]:
+        yield from PAIRS
+        raise UserError("line 4 of a file is bad")
+
+    with pytest.raises(UserError, match="line 4 of a file is bad"):
+        write_corpus(tmp_path / "c", bad(), BOTH, max_length=None, workers=2)
+    with pytest.raises(UserError, match="a worker process ended before its work was done: exit code 3"):
+        write_corpus(tmp_path / "c", PAIRS * 9, (Deadly((), WordsConfig()), WORDS), max_length=None, workers=2)
+    assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ import gc
 import gzip
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -205,13 +206,17 @@ def test_a_card_that_is_none(place: Place) -> None:
 
 
 def test_command_prints_the_folder_alone(tmp_path: Path) -> None:
-    out = tmp_path / "pb"
+    """And makes the corpus, at its full size, in less than five seconds."""
+    out, start = tmp_path / "pb", time.process_time()
     done = CliRunner().invoke(main(), ["fetch", "phrasebook", "-o", str(out)])
     assert done.exit_code == 0
     assert done.stdout == f"{out}\n"
     assert "train.en: generated" in done.stderr
     assert "licence: CC0 1.0" in done.stderr
-    assert (out / "train.en").read_bytes().count(b"\n") == 20_000
+    assert time.process_time() - start < 5
+    for split, count in (("train", 20_000), ("dev", 1_000), ("test", 1_000), ("names", 300), ("long", 300)):
+        assert (out / f"{split}.en").read_bytes().count(b"\n") == count
+    assert (out / "train.en").read_text("utf-8").startswith("he hit me with a pie\n")
 
 
 @pytest.mark.parametrize("arguments", [["fetch"], ["fetch", "--list"]])

@@ -16,9 +16,9 @@ from matplotlib.image import imread
 from nmt.align import heatmap
 from nmt.align.fonts import choose_fonts
 from nmt.align.heatmap import draw_heatmap
-from nmt.align.links import Gold
 from nmt.align.maps import AttentionMap
 from nmt.errors import UserError
+from nmt.text.links import Gold
 
 
 def attention(src: list[str], tgt: list[str]) -> AttentionMap:

@@ -11,17 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmt.align.links import (
-    SYMMETRIZERS,
-    Gold,
-    argmax_links,
-    read_links,
-    score_links,
-    symmetrize,
-    write_links,
-)
+from nmt.align.links import SYMMETRIZERS, argmax_links, score_links, symmetrize
 from nmt.align.maps import AttentionMap
 from nmt.errors import UserError
+from nmt.text.links import Gold, read_links, write_links
 
 SHARED = Path(os.environ.get("NMT_SHARED_DATA") or Path(__file__).parents[3] / "shared" / "data")
 MESSY = SHARED / "messy" / "alignments"

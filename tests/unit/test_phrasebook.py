@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -235,13 +234,6 @@ def test_hash_seed_does_not_matter() -> None:
         for seed in ("1", "2")
     }
     assert len(digests) == 1
-
-
-def test_full_size_in_five_seconds() -> None:
-    start = time.process_time()
-    for split, count in (("train", 20_000), ("dev", 1_000), ("test", 1_000)):
-        assert len(generate(split, count)) == count
-    assert time.process_time() - start < 5
 
 
 def test_no_sentence_is_in_two_splits(corpus: dict[str, list[Example]]) -> None:

@@ -19,7 +19,7 @@ from nmt.data.loader import batches
 from nmt.data.plan import Part
 from nmt.data.prepare import Prepared, Source, choose_held_out, open_prepared, prepare
 from nmt.errors import UserError
-from nmt.settings import load_config
+from nmt.settings.load import load_config
 from nmt.text.learn import learn_tokenizers
 
 WORDS = {"kind": "words"}

@@ -8,7 +8,7 @@ import pytest
 
 from nmt.config import CharactersConfig, SentencePieceConfig, WordsConfig
 from nmt.presets import PRESETS, choose, explain
-from nmt.settings import load_config, said
+from nmt.settings.load import load_config, said
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = (500, 5_000, 30_000, 200_000, 5_000_000)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from nmt.errors import UserError
-from nmt.settings import load_config
+from nmt.settings.load import load_config
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
@@ -139,7 +139,7 @@ def test_rows_differ_in_their_ingredients_alone(nmt: Nmt, call: Callable[..., An
     call(multi30k, "--set", "train.keep=3")
     trainings = {Path(words[words.index("-o") + 1]).name: overrides(words) for words in nmt.said if words[0] == "train"}
     assert [name.removesuffix("-1") for name in trainings] == list(multi30k.ROWS)
-    base = trainings["transformer-1"]
+    base = trainings["small-1"]
     assert base == {"train.steps=100000", "train.average=null", "train.seed=1", "train.keep=3"}
     for name, found in trainings.items():
         ingredients = name.removesuffix("-1").split("+")[1:]
@@ -153,7 +153,7 @@ def test_rows_differ_in_their_ingredients_alone(nmt: Nmt, call: Callable[..., An
 
 def test_every_row_is_a_configuration() -> None:
     """Names and values of all settings are right, alone and together."""
-    for module, yaml in ((multi30k, "multi30k/transformer"), (chren, "chren/transformer"), (chren, "chren/rnn")):
+    for module, yaml in ((multi30k, "multi30k/small"), (chren, "chren/small"), (chren, "chren/rnn")):
         for one in module.INGREDIENTS.values():
             load_config(RECIPES / f"{yaml}.yaml", [*one, "train.average=null"])
     every = [setting for name in ("pieces", "subwords", "simcut", "mean") for setting in chren.INGREDIENTS[name]]
@@ -163,30 +163,30 @@ def test_every_row_is_a_configuration() -> None:
 
 
 def test_only_what_is_missing_is_trained(nmt: Nmt, call: Callable[..., Any]) -> None:
-    rows = ("--rows", "transformer", "transformer+mean")
+    rows = ("--rows", "small", "small+mean")
     call(multi30k, *rows)
     call(multi30k, *rows, "--seeds", "1", "2")
-    assert nmt.trained() == [f"en-de/transformer{name}" for name in ("-1", "+mean-1", "-2", "+mean-2")]
-    with pytest.raises(UserError, match="transformer-1 is of other settings or text"):
+    assert nmt.trained() == [f"en-de/small{name}" for name in ("-1", "+mean-1", "-2", "+mean-2")]
+    with pytest.raises(UserError, match="small-1 is of other settings or text"):
         call(multi30k, *rows, "--minutes", "30")
-    with pytest.raises(UserError, match="transformer-1 is of other settings or text"):
+    with pytest.raises(UserError, match="small-1 is of other settings or text"):
         call(multi30k, *rows, "--set", "model.dropout=0.4")
 
 
 def test_an_interrupted_training_goes_on(nmt: Nmt, call: Callable[..., Any]) -> None:
-    nmt.interrupted = "en-de/transformer-1"
+    nmt.interrupted = "en-de/small-1"
     with pytest.raises(KeyboardInterrupt):
-        call(multi30k, "--rows", "transformer")
-    with pytest.raises(UserError, match="transformer-1 is of other settings or text"):
-        call(multi30k, "--rows", "transformer", "--set", "model.dropout=0.4")
-    call(multi30k, "--rows", "transformer")
-    assert nmt.trained() == ["en-de/transformer-1", "en-de/transformer-1*"]
+        call(multi30k, "--rows", "small")
+    with pytest.raises(UserError, match="small-1 is of other settings or text"):
+        call(multi30k, "--rows", "small", "--set", "model.dropout=0.4")
+    call(multi30k, "--rows", "small")
+    assert nmt.trained() == ["en-de/small-1", "en-de/small-1*"]
     assert nmt.said[2][-3:] == ["--resume", "--max-time", f"{58 * 60 - 1830}s"]
 
 
 def test_a_cell(nmt: Nmt, call: Callable[..., Any], tmp_path: Path) -> None:
     """The best of checkpoint and averages is kept, under the name `best`."""
-    (cell,) = call(multi30k, "--rows", "transformer")["en-de"]
+    (cell,) = call(multi30k, "--rows", "small")["en-de"]
     # n-grams of words 1 to 4 that are right, of 10, 9, 8, 7 in a line: a geometric mean, without brevity penalty
     expected = {5: 100 * (5 * 4 * 3 * 2 / 5040) ** 0.25, 6: 100 * (6 * 5 * 4 * 3 / 5040) ** 0.25}
     assert cell["dev"] == pytest.approx({"best": expected[5], "average-best": expected[6], "average-last": expected[5]})
@@ -194,7 +194,7 @@ def test_a_cell(nmt: Nmt, call: Callable[..., Any], tmp_path: Path) -> None:
     assert cell["curve"] == [[2, 10.0, 1.5], [4, 30.5, 2.5]]
     assert (cell["steps"], cell["minutes"], cell["commit"], cell["date"]) == (4, 30.5, "abc", "2026-01-02")
     assert "tok:none" in cell["signature"]
-    run = tmp_path / "out" / "en-de" / "transformer-1"
+    run = tmp_path / "out" / "en-de" / "small-1"
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["average-best"]
     assert (run / "best").read_text() == "average-best\n"
     averages = [words[2:] for words in nmt.said if words[0] == "average"]
@@ -202,23 +202,23 @@ def test_a_cell(nmt: Nmt, call: Callable[..., Any], tmp_path: Path) -> None:
 
 
 def test_raw_text_is_scored_as_raw(nmt: Nmt, call: Callable[..., Any]) -> None:
-    (cell,) = call(multi30k, "--rows", "transformer", "--tokenize", "13a")["en-de"]
+    (cell,) = call(multi30k, "--rows", "small", "--tokenize", "13a")["en-de"]
     assert "tok:13a" in cell["signature"]
 
 
 def test_the_test_set_is_translated_once_by_the_chosen(nmt: Nmt, call: Callable[..., Any], tmp_path: Path) -> None:
-    nmt.right = {"transformer": 6, "transformer+mean": 7, "transformer+rdrop": 5}
-    call(multi30k, "--rows", "transformer", "transformer+mean")
+    nmt.right = {"small": 6, "small+mean": 7, "small+rdrop": 5}
+    call(multi30k, "--rows", "small", "small+mean")
     call(multi30k, "--test")
     call(multi30k, "--test")
     tested = [words for words in nmt.said if any("test_2016" in word for word in words)]
-    assert [Path(words[1]).name for words in tested] == ["transformer+mean-1"]
+    assert [Path(words[1]).name for words in tested] == ["small+mean-1"]
     assert tested[0][tested[0].index("--checkpoint") + 1] == "best"  # which is the average by now
     text = (tmp_path / "out" / "results.md").read_text("utf-8")
-    assert "Test set, transformer+mean, seeds 1: **BLEU " in text
-    nmt.right["transformer+subwords"] = 9
-    call(multi30k, "--rows", "transformer+subwords")
-    with pytest.raises(UserError, match=r"was scored with transformer\+mean, and by now transformer\+subwords is best"):
+    assert "Test set, small+mean, seeds 1: **BLEU " in text
+    nmt.right["small+subwords"] = 9
+    call(multi30k, "--rows", "small+subwords")
+    with pytest.raises(UserError, match=r"was scored with small\+mean, and by now small\+subwords is best"):
         call(multi30k, "--test")
 
 

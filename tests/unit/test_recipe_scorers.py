@@ -15,7 +15,7 @@ import torch
 from nmt.errors import UserError
 from nmt.models.build import build_model
 from nmt.models.rnn import RnnDecoder
-from nmt.settings import load_config
+from nmt.settings.load import load_config
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "scorers"
 

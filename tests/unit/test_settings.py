@@ -19,7 +19,8 @@ from nmt.config import (
     WordsConfig,
 )
 from nmt.errors import UserError
-from nmt.settings import FILES, check_files, dump_config, load_config
+from nmt.settings.load import dump_config, load_config
+from nmt.settings.paths import FILES, check_files
 
 PRESETS = sorted((Path(__file__).parents[2] / "nmt" / "presets").glob("*.yaml"))
 

@@ -22,7 +22,7 @@ from nmt.data.loader import batches
 from nmt.data.phrasebook import generate
 from nmt.data.plan import Plan
 from nmt.errors import UserError
-from nmt.settings import load_config
+from nmt.settings.load import load_config
 from nmt.text.learn import learn_tokenizers
 from nmt.text.pieces import PieceType, read_piece_model
 from nmt.text.sampling import (

@@ -12,9 +12,9 @@ import pytest
 
 from nmt.config import Config, DataConfig, EmbeddingConfig, ModelConfig, WordsConfig
 from nmt.errors import UserError
-from nmt.settings import load_config
+from nmt.settings.load import load_config
 from nmt.text.tokenizer import WordTokenizer
-from nmt.text.vectors import Coverage, check_vectors, read_vectors
+from nmt.text.vectors import Coverage, check_vectors, check_words, read_vectors
 
 LINES = ["the 0.5 -1 2", "Dog 1 1e0 0", "cat 0 .25 -0.75", "dog 3 0 0", "the 9 9 9"]
 WORDS = ["the", "dog", "Cat", "Dog", "DOG", "unseen"]  # ids from 4
@@ -188,6 +188,10 @@ def test_what_can_be_wrong_with_a_file(tmp_path, lines, said, hint):
         error = refused(path)
     assert error.message == f"{path}{said}"
     assert hint is None or error.hint == hint
+    with pytest.raises(UserError) as early:  # without the vocabulary, or of it alone, it says the same
+        check_vectors(path, 3)
+        check_words(path, words("the", "cat"), 3)
+    assert (early.value.message, early.value.hint) == (error.message, error.hint)
 
 
 def test_files_that_are_no_text(tmp_path):
@@ -204,12 +208,12 @@ def test_files_that_are_no_text(tmp_path):
     assert f"{cut}: damaged gzip data" in refused(cut).message
 
 
-def test_the_first_line_tells_early(tmp_path):
-    """Without reading the rest, which may be wrong."""
-    check_vectors(write(tmp_path, ["the 1 2 3", "cat"]), 3)
-    check_vectors(write(tmp_path, ["7 3", "cat"]), 3)
-    with pytest.raises(UserError, match=r"line 1: vectors of width 3, but model.embedding.width is 4"):
-        check_vectors(write(tmp_path, ["the 1 2 3"]), 4)
+def test_a_file_is_checked_to_its_last_line_and_its_words_to_the_first_that_has_a_vector(tmp_path):
+    many = [f"w{n} 1 2 3" for n in range(999)]
+    with pytest.raises(UserError, match=r"line 1000: 1 numbers after the word, not 3"):
+        check_vectors(write(tmp_path, [*many, "cat 1"]), 3)
+    check_vectors(write(tmp_path, many), 3)
+    check_words(write(tmp_path, [*many[:7], "cat"]), words("cat", "W6"), 3)  # in lower case
 
 
 WORD_MODEL = "tokenizer: {kind: words}\nmodel:\n  embedding:\n"

@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from nmt.cli.train import _check_batches
 from nmt.errors import UserError
+from nmt.train.session import _check_batches
 from nmt.train.world import ALONE, Place, World, apart, find_place
 
 TORCHRUN = {

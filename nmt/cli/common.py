@@ -1,0 +1,94 @@
+"""What several commands have: options, the translator of a run, a bar of progress, the word on what is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nmt.errors import UserError
+
+if TYPE_CHECKING:
+    from nmt.text.lines import Inputs
+    from nmt.text.partial import Output
+    from nmt.translate import Translator
+
+Beam = Annotated[int | None, typer.Option(min=1, help="Hypotheses kept; 1 = greedy. [default: the run's]")]
+Checkpoint = Annotated[str, typer.Option(help="best, last, a step, or a name that `nmt info` lists.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+SearchSettings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="search.KEY=VALUE", help="Change a setting of the search.")
+]
+ForceFile = Annotated[bool, typer.Option("--force", help="Overwrite the output file.")]
+
+
+def load(
+    run: Path,
+    checkpoint: str,
+    device: str,
+    *,
+    beam: int | None,
+    overrides: Sequence[str],
+    others: Sequence[Path] = (),
+    shortlist: Path | None = None,
+) -> Translator:
+    """The run's translator with settings of the search changed on the command line."""
+    from nmt.rundir import RunDir
+    from nmt.settings.load import load_config
+    from nmt.translate import Translator
+
+    wrong = [o for o in overrides if not o.startswith("search.")]
+    if wrong:
+        raise UserError(f"--set {wrong[0]}: only settings of `search` may change here, the others are the model's")
+    folder = RunDir(run)
+    changes = [*overrides, *([] if beam is None else [f"search.beam={beam}"])]
+    search = load_config(folder.path / "config.yaml", changes).search
+    return Translator.load(run, others=others, checkpoint=checkpoint, device=device, search=search, shortlist=shortlist)
+
+
+def what_decides(translator: Translator, runs: Sequence[Path], checkpoint: str, lines: Inputs) -> dict[str, Any]:
+    """What decides which translations are written, whatever the command, for `--continue` to compare."""
+    from nmt.rundir import MODEL, RunDir
+    from nmt.text.partial import fingerprint
+    from nmt.version import __version__
+
+    chosen = [RunDir(run).checkpoint(checkpoint) for run in runs]
+    return {
+        "nmt": __version__,
+        "checkpoints": [{"name": one.name, "sha256": fingerprint(one / MODEL)} for one in chosen],
+        "device": str(translator.device),
+        "search": translator.search.model_dump(mode="json"),
+        "inputs": list(map(str, lines.paths)),
+    }
+
+
+@contextlib.contextmanager
+def telling_what_is_kept(out: Output) -> Iterator[None]:
+    """Of an output that is interrupted."""
+    try:
+        yield
+    except BaseException:
+        if out.kept:
+            print(f"The first {out.kept:,} lines are kept: --continue goes on after them.", file=sys.stderr)
+        raise
+
+
+@contextlib.contextmanager
+def progress(lines: Inputs, done: int) -> Iterator[Callable[[], object]]:
+    """A function to call after each line: it moves a bar on standard error when that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from nmt.text.lines import count_lines
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        total = sum(map(count_lines, lines.paths)) if lines.are_files else None
+        task = bar.add_task("translating", total=total, completed=done)
+        yield lambda: bar.advance(task)

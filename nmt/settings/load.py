@@ -1,0 +1,80 @@
+"""From YAML files and `--set` to a `Config`, and back.
+
+Layers are applied in turn: the file, what options of the command line say (`base`), then the overrides.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from nmt.config import Config
+from nmt.settings.layers import Key, Layers, Origin, leaves, look_up, new_yaml, parse_override
+from nmt.settings.mistakes import explain, one_error
+from nmt.settings.paths import absolute, read_settings
+from nmt.settings.sections import complete
+
+
+def load_config(
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    base: Mapping[str, Any] | None = None,
+    *,
+    beneath: Mapping[str, Any] | None = None,
+) -> Config:
+    """The settings of a YAML file (None or empty: all defaults), changed by `base` (nested mappings, merged key by
+    key), then by `overrides` ("model.encoder.layers=2": a dotted key and a YAML value). `beneath` stands for defaults:
+    it holds where none of these says anything, and not in a section that they give another kind.
+
+    File names become absolute: those in the file are relative to its folder, the others to the current one.
+    Raises UserError that lists every problem.
+    """
+    layers = _layers(path, overrides, base)
+    _lay_beneath(layers, beneath or {})
+    try:
+        return Config.model_validate(complete(layers.values, Config))
+    except ValidationError as error:
+        raise one_error([explain(problem, layers) for problem in error.errors()]) from error
+
+
+def said(path: Path | None, overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    """What `load_config` would be told, nested, without defaults."""
+    return _layers(path, overrides, base).values
+
+
+def dump_config(config: Config) -> str:
+    """YAML, every default spelled out, that `load_config` reads back to an equal Config."""
+    stream, yaml = io.StringIO(), new_yaml()
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # ruamel declares it None
+    yaml.width = 10**6  # no line is broken
+    values = config.model_dump()
+    yaml.allow_unicode = "\\x85" not in repr(values)  # this one character is a line break to ruamel unless escaped
+    yaml.dump(values, stream)
+    return stream.getvalue()
+
+
+def _layers(path: Path | None, overrides: Sequence[str], base: Mapping[str, Any] | None) -> Layers:
+    layers = Layers() if path is None else read_settings(path)
+    for key, value in leaves(base or {}):
+        layers.put(key, absolute(key, value, Path.cwd()), Origin("command line"))
+    for override in overrides:
+        key, value = parse_override(override)
+        layers.put(key, absolute(key, value, Path.cwd()), Origin(f"--set {'.'.join(key)}"))
+    return layers
+
+
+def _lay_beneath(layers: Layers, values: Mapping[str, Any], at: Key = ()) -> None:
+    there = look_up(layers.values, at) or {}
+    if not isinstance(there, dict) or ("kind" in values and there.get("kind", values["kind"]) != values["kind"]):
+        return
+    for name, value in values.items():
+        key = (*at, name)
+        if isinstance(value, Mapping):
+            _lay_beneath(layers, value, key)
+        elif name not in there:
+            layers.put(key, value, Origin("chosen for the size of the corpus"))

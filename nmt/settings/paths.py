@@ -1,0 +1,87 @@
+"""The files that settings name: made absolute when read, and looked for before work begins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from nmt.config import Config
+from nmt.settings.layers import Key, Layers, look_up, read_file
+from nmt.settings.mistakes import one_error
+
+FILES: tuple[Key, ...] = (
+    ("data", "src"),
+    ("data", "tgt"),
+    ("data", "more", "src"),
+    ("data", "more", "tgt"),
+    ("data", "dev_src"),
+    ("data", "dev_tgt"),
+    ("data", "prepared"),
+    ("tokenizer", "path"),
+    ("tokenizer", "tgt_path"),
+)
+"""Settings that name files (`prepared`: a folder), relative to where they are written; those of each item of a list."""
+
+VECTORS: tuple[Key, ...] = (("model", "embedding", "src_vectors"), ("model", "embedding", "tgt_vectors"))
+"""The same, of files that are read once, when training starts from nothing."""
+
+
+def absolute(key: Key, value: Any, folder: Path) -> Any:
+    """The value with all file names in it made absolute (it is one itself if `key` says so)."""
+    if isinstance(value, dict):
+        return {name: absolute((*key, name), inner, folder) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [absolute(key, inner, folder) for inner in value]
+    unnumbered = tuple(name for name in key if not name.isdecimal())
+    if unnumbered in (*FILES, *VECTORS) and value and isinstance(value, str | Path):
+        return os.path.normpath(folder.resolve() / Path(value).expanduser())
+    return value
+
+
+def read_settings(path: Path) -> Layers:
+    """A YAML file of settings, with absolute file names."""
+    layers = read_file(path)
+    return Layers(absolute((), layers.values, path.parent), layers.origins)
+
+
+def check_files(config: Config, path: Path | None = None, *, vectors: bool = False) -> None:
+    """Raises UserError that lists every file the settings name and that is not there; pretrained vectors, too, with
+    `vectors`.
+
+    `path` is the file the settings came from, for its line numbers.
+    """
+    written = Layers() if path is None else read_settings(path)
+    problems = []
+    values, wanted = config.model_dump(), (*FILES, *VECTORS) if vectors else FILES
+    for key, name in (found for one in wanted for found in _named(values, one)):
+        file, origin = Path(name), written.origins.get(key)
+        if not file.exists():
+            problem = _missing(file)
+        elif file.is_dir() != (key[-1] == "prepared"):
+            problem = f"{file} is a folder, not a file" if file.is_dir() else f"{file} is a file, not a folder"
+        else:
+            continue
+        from_file = origin is not None and look_up(written.values, key) == name
+        problems.append((origin if from_file else None, f"{'.'.join(key)}: {problem}"))
+    if problems:
+        raise one_error(problems)
+
+
+def _named(values: Any, wanted: Key, at: Key = ()) -> Iterator[tuple[Key, str]]:
+    """The files that a setting names, with the key of each: a list on the way may have several."""
+    if isinstance(values, tuple):
+        for number, value in enumerate(values, start=1):
+            yield from _named(value, wanted, (*at, str(number)))
+    elif wanted and isinstance(values, dict):
+        yield from _named(values.get(wanted[0]), wanted[1:], (*at, wanted[0]))
+    elif not wanted and values is not None:
+        yield at, values
+
+
+def _missing(file: Path) -> str:
+    others = os.listdir(file.parent) if file.parent.is_dir() else []
+    near = [other for other in others if other.startswith(file.name)] or get_close_matches(file.name, others, 1)
+    return f"no such file: {file}" + (f"; did you mean `{near[0]}`?" if near else "")

@@ -1,0 +1,203 @@
+"""A new run: settings that are taken from another run or chosen, text that is prepared, a run directory, training."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from nmt.config import Config
+from nmt.data.prepare import Prepared, open_prepared, prepare
+from nmt.device import resolve_precision
+from nmt.errors import UserError
+from nmt.files import remove_leftovers, writing
+from nmt.models.build import build_model
+from nmt.presets import Choice, choose, explain
+from nmt.rundir import RunDir
+from nmt.text.lines import count_lines
+from nmt.text.sampling import check_sampling
+from nmt.text.vectors import check_vectors, check_words
+from nmt.train.checkpoint import trained_checkpoint
+from nmt.train.metrics import Console
+from nmt.train.order import Order
+from nmt.train.session import differences, fingerprints, train_run
+from nmt.train.world import this_world
+
+
+def begin(order: Order, config: Config) -> int:
+    """Makes the run and trains it; gives the exit code.
+
+    `config` is what `order.checked()` gives. Further mistakes are told before the work that they would spoil.
+    """
+    RunDir.check_free(order.out, overwrite=order.force)
+    other = None if order.init_from is None else RunDir(order.init_from)
+    named = config.model.embedding.vectors
+    config, choice = _settle(order, config, other)
+    _check_outside(order.out, config, order.init_from)
+    if config.model.own_code:  # its mistakes are told before hours are spent on the text
+        build_model(config.model, 4, 4)
+
+    world = this_world()
+    place = world.device(order.device)
+    vectors = [] if other is not None else _vectors_of(config)
+    for file, _ in vectors:
+        check_vectors(file, config.model.embedding.width)
+    weights = None if other is None else _weights_of(other, order.keep)
+    precision = resolve_precision(config.train.precision, place)  # fixed for the life of the run
+    config = config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
+    console = Console()
+    if other is not None and (named or config.model.embedding.vectors):
+        console.say(f"word vectors are not read: the weights come from {order.init_from}")
+    if choice is not None:
+        where = f"(all is in {order.out / 'config.yaml'})"
+        console.say(f"{choice.pairs:,} pairs, and no model in the settings: chosen {where}:")
+        for line in explain(choice, order.said(), config.model_dump()):
+            console.say(f"  {line}")
+
+    origin = {} if weights is None else {"init_from": str(weights.resolve()), "keep": list(order.keep)}
+    run, prepared = _make_run(order, config, other, vectors, origin, console)
+    with writing(order.out, f"go on: nmt train {shlex.quote(str(order.out))} --resume"), world:
+        world.tell({"run": str(run.path), "budget": order.budget, **origin})
+        return train_run(run, prepared, console, place, world, budget=order.budget, init_from=weights, keep=order.keep)
+
+
+def _settle(order: Order, config: Config, other: RunDir | None) -> tuple[Config, Choice | None]:
+    """The settings with the model of the other run or, where nobody has said what it is, one that was chosen."""
+    if other is not None:
+        other.check_code()
+        taken = {"model": other.config.model.model_dump(), "tokenizer": other.config.tokenizer.model_dump()}
+        config = order.load(taken)
+        _check_vectors_of(other, config)
+        return config, None
+    choice = _choose(config, order.said())
+    if choice is not None:
+        config = order.load(beneath=choice.settings)
+    return config, choice
+
+
+def _choose(config: Config, said: Mapping[str, Any]) -> Choice | None:
+    """What is to be taken for as many pairs as there are; nothing where the user has said what the model is."""
+    model = said.get("model") or {}
+    if any(part in model for part in ("embedding", "encoder", "decoder", "head")):
+        return None
+    if config.data.prepared is not None:
+        prepared = open_prepared(Path(config.data.prepared))
+        return choose(len(prepared.train), prepared.tokenizers[0].settings, learned=False)
+    sources = [Path(name) for name in (config.data.src, *(more.src for more in config.data.more)) if name is not None]
+    if not all(path.is_file() for path in sources):
+        return None  # a pipe: what prepares the text will have none of it
+    return choose(sum(map(count_lines, sources)), config.tokenizer)
+
+
+def _make_run(
+    order: Order,
+    config: Config,
+    other: RunDir | None,
+    vectors: Sequence[tuple[Path, int]],
+    origin: Mapping[str, Any],
+    console: Console,
+) -> tuple[RunDir, Prepared]:
+    """The run directory and its corpus, which is prepared into it unless the settings name a prepared one."""
+    out, draft = order.out, None
+    tokenizers = None if other is None else other.tokenizers()
+    try:
+        if config.data.prepared is not None:
+            prepared = open_prepared(Path(config.data.prepared))
+            for source in prepared.sources if len(prepared.sources) > 1 else ():
+                console.say(f"  {source}")
+            _check_tokenizers(prepared, other)
+            config = _with_tokenizer_of(prepared, config, order.path)
+            check_sampling(config.train.subword_sampling, config.tokenizer, prepared.tokenizers)
+        else:
+            check_sampling(config.train.subword_sampling, config.tokenizer, tokenizers)  # before all the work
+            out.parent.mkdir(parents=True, exist_ok=True)
+            draft = out.with_name(f".{out.name}.{os.getpid()}.data.tmp")
+            prepared = prepare(config, draft, report=console.say, tokenizers=tokenizers)
+        for file, side in vectors:
+            check_words(file, prepared.tokenizers[side], config.model.embedding.width)
+        run = RunDir.create(
+            out,
+            config,
+            prepared.tokenizers,
+            overwrite=order.force,
+            data=draft,
+            facts={"fingerprint": fingerprints(prepared), **origin},
+        )
+    finally:
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
+    if draft is not None:
+        prepared = open_prepared(run.corpus)
+    remove_leftovers(out.absolute().parent, out.name)  # of earlier ones that were killed
+    return run, prepared
+
+
+def _vectors_of(config: Config) -> list[tuple[Path, int]]:
+    """Files of word vectors, each with its side: 0 source, 1 target."""
+    embedding = config.model.embedding
+    tables = [(embedding.src_vectors, 0), (embedding.tgt_vectors, 1)]
+    return [(Path(file), side) for file, side in tables if file is not None]
+
+
+def _weights_of(other: RunDir, keep: Sequence[str]) -> Path:
+    """The best checkpoint; with `keep`, the best that has what to keep."""
+    best = other.checkpoint()
+    return trained_checkpoint(other) if keep else best
+
+
+def _check_outside(out: Path, config: Config, init_from: Path | None) -> None:
+    """Nothing that training reads may lie in the folder that --force replaces."""
+    data, tokenizer = config.data, config.tokenizer.model_dump()
+    more = [path for corpus in data.more for path in (corpus.src, corpus.tgt)]
+    paths = [data.src, data.tgt, *more, data.dev_src, data.dev_tgt, data.prepared]
+    vectors = config.model.embedding.vectors
+    for path in (*paths, tokenizer.get("path"), tokenizer.get("tgt_path"), *vectors, init_from):
+        if path is not None and Path(path).resolve().is_relative_to(out.resolve()):
+            raise UserError(f"{path} lies in {out}, the run to be written", "choose another folder with -o")
+
+
+def _check_vectors_of(other: RunDir, config: Config) -> None:
+    """Vectors that are not those of the run to start from would be named in the settings and never read."""
+    for name in ("src_vectors", "tgt_vectors"):
+        if getattr(config.model.embedding, name) != getattr(other.config.model.embedding, name):
+            raise UserError(
+                f"model.embedding.{name}: with --init-from the weights, embeddings included, come from {other.path}, "
+                "and no vectors are read",
+                "drop the one or the other",
+            )
+
+
+def _check_tokenizers(prepared: Prepared, other: RunDir | None) -> None:
+    """Weights are of use with their own vocabulary only."""
+    if other is None:
+        return
+    for side, ours, theirs in zip(("source", "target"), prepared.tokenizers, other.tokenizers(), strict=True):
+        ids = range(len(ours))
+        if len(ours) != len(theirs) or ours.pieces(ids) != theirs.pieces(ids):
+            raise UserError(
+                f"{prepared.folder} was prepared with another {side} tokenizer than that of {other.path}",
+                "give --src and --tgt, which are then prepared with the tokenizers of --init-from",
+            )
+
+
+def _with_tokenizer_of(prepared: Prepared, config: Config, path: Path | None) -> Config:
+    """The settings, saying of the tokenizer what is true of the prepared one."""
+    actual = prepared.tokenizers[0].settings
+    if "tokenizer" in config.model_fields_set and config.tokenizer != actual:
+        changed = ", ".join(differences(actual.model_dump(), config.tokenizer.model_dump(), "tokenizer."))
+        raise UserError(
+            f"{prepared.folder} was prepared with other settings of the tokenizer than {path or 'the command line'} "
+            f"has: {changed}",
+            "prepare again, or leave the section `tokenizer` out",
+        )
+    # validated again: what the model needs of a tokenizer (a joint one, to share embeddings) must be there
+    try:
+        return Config.model_validate({**config.model_dump(), "tokenizer": actual.model_dump()})
+    except ValidationError as error:
+        problems = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+        raise UserError(f"{prepared.folder} does not fit the settings: {problems}") from error

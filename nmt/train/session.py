@@ -1,0 +1,187 @@
+"""Training a run that is there: from its first step, from its last checkpoint, or as one of several processes."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nmt.config import Config
+from nmt.data.prepare import Prepared, open_prepared
+from nmt.device import describe_machine
+from nmt.errors import UserError
+from nmt.rundir import RunDir, describe_software
+from nmt.settings.load import load_config
+from nmt.train.loop import Outcome, train
+from nmt.train.metrics import Console
+from nmt.train.world import World, this_world
+
+RESUMABLE = ("steps", "patience", "log_every", "validate_every", "samples", "keep", "average", "accumulate")
+"""Settings of `train` that may change when a run goes on; any other would make it another experiment. But for
+`accumulate`, see `_check_batches`."""
+
+
+def train_run(
+    run: RunDir,
+    prepared: Prepared,
+    console: Console,
+    device: torch.device,
+    world: World,
+    *,
+    budget: float | None,
+    resume: bool = False,
+    init_from: Path | None = None,
+    keep: Sequence[str] = (),
+) -> int:
+    """Trains, for `budget` seconds at most, and says what can be done next; gives the exit code.
+
+    The others are `train`'s. Within the `world`; the first of its processes has told the others what to do.
+    """
+    settings = run.config.train
+    if world.is_first:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        how = {"precision": settings.precision, "processes": world.size, "accumulate": settings.accumulate}
+        command = shlex.join(["nmt", *sys.argv[1:]])
+        where = {"folder": os.getcwd(), **describe_machine(device), **describe_software()}
+        run.record_session({"time": now, "command": command, **where, **how})
+    several = f" by {world.size} processes" if world.size > 1 else ""
+    console.say(
+        f"training {run.path} on {device}{several} in {settings.precision}: "
+        f"{len(prepared.train):,} pairs, dev {len(prepared.dev):,}\n"
+        f"watch {run.path / 'report.html'} in a browser"
+    )
+    world.connect(device)
+    outcome = train(
+        run,
+        prepared,
+        device=device,
+        console=console,
+        resume=resume,
+        init_from=init_from,
+        keep=keep,
+        max_seconds=budget,
+        world=world,
+    )
+    if outcome.signal is not None:
+        return 128 + outcome.signal
+    _say_what_next(run, outcome, console)
+    return 0
+
+
+def go_on(path: Path, overrides: Sequence[str], *, device: str, budget: float | None) -> int:
+    """Trains a run from its last checkpoint, with some settings changed; gives the exit code.
+
+    UserError for a setting that may not change, and for a corpus that is not what it was.
+    """
+    run = RunDir(path)
+    run.check_code()
+    config = load_config(path / "config.yaml", overrides)
+    fixed = [key for key in differences(run.config.model_dump(), config.model_dump()) if not _may_change(key)]
+    if fixed:
+        raise UserError(
+            f"a run that goes on keeps its settings: {', '.join(fixed)} cannot change",
+            f"what may: {', '.join(f'train.{name}' for name in RESUMABLE)}; for others start a new run "
+            f"(--init-from {path} takes its weights)",
+        )
+    world = this_world()
+    place = world.device(device)
+    _check_batches(run, config, world.size)
+    prepared = _corpus_of(run)
+    if config != run.config:
+        run.replace_config(config)
+    # A run that was killed before its first checkpoint begins again, as it did.
+    begun, facts = run.pointed("last") is not None, run.facts
+    weights = None if begun or "init_from" not in facts else Path(facts["init_from"])
+    keep = facts.get("keep", [])
+    with world:
+        told = {"init_from": None if weights is None else str(weights), "keep": keep, "budget": budget}
+        world.tell({"run": str(run.path), "resume": begun, **told})
+        return train_run(
+            run, prepared, Console(), place, world, budget=budget, resume=begun, init_from=weights, keep=keep
+        )
+
+
+def follow(world: World, *, device: str) -> int:
+    """What all processes but the first do, once that has checked and prepared: train what it tells; the exit code."""
+    with world:
+        message = world.hear()
+        run = RunDir(Path(message["run"]))
+        weights = message.get("init_from")
+        return train_run(
+            run,
+            _corpus_of(run),
+            Console(io.StringIO()),  # the first speaks for all
+            world.device(device),
+            world,
+            budget=message["budget"],
+            resume=message.get("resume", False),
+            init_from=None if weights is None else Path(weights),
+            keep=message.get("keep", []),
+        )
+
+
+def fingerprints(prepared: Prepared) -> dict[str, str]:
+    """As a run notes them, to know its corpus again."""
+    return {"train": prepared.train.fingerprint, "dev": prepared.dev.fingerprint}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], at: str = "") -> list[str]:
+    """Dotted keys whose values differ."""
+    found = []
+    for key in {**old, **new}:
+        one, two = old.get(key), new.get(key)
+        if isinstance(one, Mapping) and isinstance(two, Mapping):
+            found += differences(one, two, f"{at}{key}.")
+        elif one != two:
+            found.append(at + key)
+    return found
+
+
+def _say_what_next(run: RunDir, outcome: Outcome, console: Console) -> None:
+    if outcome.score is None:
+        console.say(f"{run.path} has not been validated yet: go on with more steps, --set train.steps=N")
+        return
+    name = shlex.quote(str(run.path))
+    console.say(
+        f"best: {outcome.best} (dev {run.config.train.metric} {outcome.score:.3f})\nNext:\n"
+        f"  nmt translate {name} INPUT -o OUTPUT\n"
+        f"  nmt evaluate {name} --src SOURCE --ref REFERENCE\n"
+        f"  nmt plot {name} SOURCE -o PICTURES\n"
+        f"Curves, samples and their attention: {run.path / 'report.html'}"
+    )
+
+
+def _corpus_of(run: RunDir) -> Prepared:
+    """What the run is trained on; UserError if it is another corpus than it was."""
+    prepared = open_prepared(run.corpus)
+    if run.facts.get("fingerprint") != fingerprints(prepared):
+        raise UserError(f"{run.corpus} is not the corpus that {run.path} was trained on", "start a new run on it")
+    return prepared
+
+
+def _check_batches(run: RunDir, config: Config, processes: int) -> None:
+    """An update must go on to be of as many batches as before, by however many processes."""
+    sessions = run.facts.get("sessions", [])
+    last = sessions[-1] if sessions else {}
+    before = last.get("processes", 1) * last.get("accumulate", run.config.train.accumulate)
+    now = processes * config.train.accumulate
+    if now == before:
+        return
+    fitting = f"--set train.accumulate={before // processes}"
+    raise UserError(
+        f"each update of {run.path} is of {before} batches: {processes} process{'es' * (processes > 1)} with "
+        f"train.accumulate: {config.train.accumulate} would make it {now}",
+        f"take a number of processes that divides {before}" if before % processes else f"to go on as before: {fitting}",
+    )
+
+
+def _may_change(key: str) -> bool:
+    section, _, name = key.partition(".")
+    return section in ("search", "align") or (section == "train" and name.split(".")[0] in RESUMABLE)
