@@ -34,9 +34,7 @@ def draws(lines: int) -> Iterator[NDArray[np.int64]]:
 def resampled(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """The sums over lines of `counts` [lines, ...], for each resample: [RESAMPLES, ...]."""
     lines, *shape = counts.shape
-    table = counts.reshape(lines, math.prod(shape)).astype(
-        np.float64
-    )  # integers all the same: exact, and products are fast
+    table = counts.reshape(lines, math.prod(shape)).astype(np.float64)  # exact, and products are fast
     sums = [often @ table for often in draws(lines)]
     return np.array(sums).reshape(len(sums), *shape).astype(np.int64)
 

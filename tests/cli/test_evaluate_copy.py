@@ -51,24 +51,28 @@ def test_a_table_after_the_scores(command, here: Path) -> None:
     out, err = command(*HYP_FORM, "--src", "src", "--copy", "--train", "train")
     assert err == ""
     assert out == plain + (
-        "copied          recall  precision    right  in reference  in output\n"
-        "all             0.6667     1.0000        4             6          4\n"
-        "words           0.6000     1.0000        3             5          3\n"
-        "unseen          0.5000     1.0000        1             2          1\n"
-        "1-4             0.6667     1.0000        2             3          2\n"
-        "5-19            1.0000     1.0000        1             1          1\n"
-        "20-99             none       none        0             0          0\n"
-        "100+              none       none        0             0          0\n"
-        "numbers         1.0000     1.0000        1             1          1\n"
-        "names           0.3333     1.0000        1             3          1\n"
-        "placeholders    1.0000     1.0000        1             1          1\n"
-        "1 of 1 placeholders are as often in the output as in the source.\n"
+        # Two lines: drawn alone, the first has a recall of 4/5, the second of 0.
+        "copied          recall           95 %  precision           95 %   right  in ref  in out\n"
+        "all             0.6667  0.0000-0.8000     1.0000  1.0000-1.0000       4       6       4\n"
+        "words           0.6000  0.0000-0.7500     1.0000  1.0000-1.0000       3       5       3\n"
+        "unseen          0.5000  0.0000-1.0000     1.0000  1.0000-1.0000       1       2       1\n"
+        "1-4             0.6667  0.6667-0.6667     1.0000  1.0000-1.0000       2       3       2\n"
+        "5-19            1.0000  1.0000-1.0000     1.0000  1.0000-1.0000       1       1       1\n"
+        "20-99             none                      none                      0       0       0\n"
+        "100+              none                      none                      0       0       0\n"
+        "numbers         1.0000  1.0000-1.0000     1.0000  1.0000-1.0000       1       1       1\n"
+        "names           0.3333  0.0000-0.5000     1.0000  1.0000-1.0000       1       3       1\n"
+        "placeholders    1.0000  1.0000-1.0000     1.0000  1.0000-1.0000       1       1       1\n"
+        "numbers, F1     1.0000  1.0000-1.0000  1 of 1 in the reference and 1 in the output, however they are spelled\n"
+        "spans           0.0000  0.0000-0.0000  0 of 1 spans of two or more source tokens that the reference has\n"
+        "exactly kept    1.0000  1.0000-1.0000  1 of 1 placeholders are as often in the output as in the source\n"
+        "95 %: bootstrap intervals over lines, 1,000 resamples, seed 12345\n"
     )
 
 
 def test_without_training_text_it_says_why_rows_are_missing(command, here: Path) -> None:
     out, _ = command(*HYP_FORM, "--src", "src", "--copy")
-    assert out.endswith("\nNo rows by training frequency: no training text is named (--train FILE).\n")
+    assert "\nNo rows by training frequency: no training text is named (--train FILE).\n" in out
     assert "unseen" not in out
     copied = json.loads(command(*HYP_FORM, "--src", "src", "--copy", "--json")[0])["copy"]
     assert copied["training"] is None
@@ -82,9 +86,22 @@ def test_json(command, here: Path, tmp_path: Path) -> None:
     assert [score["name"] for score in report["scores"]] == ["BLEU", "chrF", "TER"]
     copied = report["copy"]
     assert copied["training"] == str(tmp_path / "train.gz")
-    assert copied["placeholders"] == {"in_source": 1, "kept": 1}
-    row = {"recall": 0.5, "precision": 1.0, "spurious": 0.0, "right": 1, "in_reference": 2, "in_output": 1}
-    assert copied["rows"]["unseen"] == row  # %s is there, Bert is not
+    assert copied["intervals"] == {"percent": 95, "of": "lines", "resamples": 1000, "seed": 12345}
+    kept = {"in_source": 1, "kept": 1, "share": 1.0, "interval": [1.0, 1.0]}
+    assert copied["placeholders"] == {**kept, "order": None, "order_interval": None, "pairs": 0}
+    assert copied["rows"]["unseen"] == {  # %s is there, Bert is not
+        "recall": 0.5,
+        "recall_interval": [0.0, 1.0],
+        "precision": 1.0,
+        "precision_interval": [1.0, 1.0],
+        "spurious": 0.0,
+        "right": 1,
+        "in_reference": 2,
+        "in_output": 1,
+    }
+    assert copied["numerals"] == {"f1": 1.0, "f1_interval": [1.0, 1.0], "right": 1, "in_reference": 1, "in_output": 1}
+    assert copied["spans"] == {"share": 0.0, "interval": [0.0, 0.0], "part": 0, "whole": 1}
+    assert "gate" not in copied
     assert copied["rows"]["100+"]["recall"] is None
     assert "copy" not in json.loads(command(*HYP_FORM, "--json")[0])
 
@@ -115,7 +132,7 @@ def test_a_run_whose_corpus_is_gone(command, here: Path, tmp_path: Path) -> None
     write_run(tmp_path / "bare", "lstm-feeding")
     out, _ = command("evaluate", tmp_path / "bare", *RUN_FORM[2:])
     reason = f"the run's corpus is no longer at {tmp_path}/bare/data (--train FILE names its target text)"
-    assert out.endswith(f"\nNo rows by training frequency: {reason}.\n")
+    assert f"\nNo rows by training frequency: {reason}.\n" in out
 
 
 @pytest.mark.parametrize(
@@ -161,3 +178,52 @@ def test_a_damaged_corpus_is_noticed_before_translating(command, here: Path, tmp
     _, err = command("evaluate", tmp_path / "run", *RUN_FORM[2:], "-o", tmp_path / "out", code=2)
     assert "tgt.text: damaged: 0 bytes where" in err
     assert not (tmp_path / "out").exists()
+
+
+GATES = [
+    {
+        "text": "zahle Anna 5 %s , Eva",
+        "source": SRC.split("\n")[0].split(),
+        "candidates": [
+            {
+                "tokens": ["zahle", "Anna", "5", "%s", ",", "Eva"],
+                "outside": [1, 3],
+                "gate": [1.0, 0.25, 0.5, 0.0, 0.75, 0.25, 1.0],
+            }
+        ],
+    },
+    {
+        "text": "hallo Berta",
+        "source": ["hello", "Bert"],
+        "candidates": [{"tokens": ["hallo", "Berta"], "outside": [], "gate": [1, 1, 1]}],
+    },
+]
+GATE_FORM = ("evaluate", "--details", "details", "--ref", "ref", "--src", "src", "--copy")
+
+
+@pytest.fixture
+def details(here: Path) -> Path:
+    (here / "details").write_text("".join(f"{json.dumps({'problem': None, **line})}\n" for line in GATES), "utf-8")
+    return here / "details"
+
+
+def test_the_gate_in_details(command, here: Path, details: Path) -> None:
+    """Of the details' own translations; all else is as with --hyp."""
+    plain, _ = command(*HYP_FORM, "--src", "src", "--copy", "--train", "train")
+    out, err = command(*GATE_FORM, "--train", "train")
+    assert err == ""
+    *table, foot = plain.splitlines(keepends=True)
+    rows = (
+        # Anna 3/4, %s 1 against 0, 1/2, 1/4, 3/4, 0, 0; of the five that count by frequency, each against 0, 3/4, 0, 0.
+        "gate             AUROC           95 % cal. error           95 %  p(copy)  elsewhere  copied  others\n"
+        "unknown         0.9583  0.9583-0.9583     0.2188",
+        "in source       0.8125",
+        "unseen          1.0000",
+        "1-4             0.8750",
+        "5-19            0.7500",
+        "20-99             none",
+        "100+              none",
+    )
+    gate = out.removeprefix("".join(table)).removesuffix(foot)
+    print(gate)
+    assert gate == "x"
