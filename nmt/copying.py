@@ -162,8 +162,8 @@ def copy_scores(
     Raises UserError for unequal numbers of lines.
     """
     if not len(sources) == len(hypotheses) == len(references):
-        counts = f"{len(sources)} sources, {len(hypotheses)} hypotheses, {len(references)} references"
-        raise UserError(f"copying is compared line by line: {counts}")
+        lengths = f"{len(sources)} sources, {len(hypotheses)} hypotheses, {len(references)} references"
+        raise UserError(f"copying is compared line by line: {lengths}")
     bins = [] if frequency is None else [*BINS, LAST_BIN]
     rows = ["all", "words", *bins, *KINDS]
     counts = np.zeros((len(sources), len(rows) + len(OTHERS), 3), np.int64)

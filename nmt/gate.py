@@ -40,7 +40,7 @@ class Written(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """p_copy against an oracle that says of each token whether it was copied; None where a side has no tokens."""
+    """p_copy against an oracle that says of each token whether it was copied; None where tokens are lacking."""
 
     auroc: float | None  # probability that a copied token has more p_copy than another, a tie being half
     calibration: float | None  # expected calibration error, over CALIBRATION_BINS bins of equal width
@@ -109,7 +109,8 @@ def gate_scores(
 
     def count(often: NDArray[np.int64]) -> NDArray[np.float64]:
         """How many tokens of each kind have each level [kinds, levels], of lines that are there so `often`."""
-        return np.bincount(cells, often[line_of], len(kinds) * len(levels)).reshape(len(kinds), -1)
+        counted = np.bincount(cells, often[line_of], len(kinds) * len(levels))
+        return counted.astype(np.float64).reshape(len(kinds), -1)
 
     there = np.array([kind.in_source for kind in kinds])
     unknown = np.array([kind.in_source and kind.outside for kind in kinds])
@@ -140,7 +141,6 @@ def _rates(levels: NDArray[np.int64], yes: NDArray[np.float64], no: NDArray[np.f
     auroc = calibration = None
     if all_yes and all_no:
         auroc = float(yes @ (np.cumsum(no) - no / 2) / (all_yes * all_no))
-    if all_yes + all_no:
         bins = np.minimum(levels * CALIBRATION_BINS // PRECISION, CALIBRATION_BINS - 1)
         gaps = np.bincount(bins, (yes + no) * levels / PRECISION - yes)  # of each bin its tokens times its gap
         calibration = float(np.abs(gaps).sum() / (all_yes + all_no))

@@ -56,7 +56,7 @@ def replace_unknown(
     if not all(isinstance(tokenizer, ListTokenizer) for tokenizer in tokenizers):
         raise UserError(
             "--replace-unk is for words and characters, and the tokens of this run are subwords",
-            "They spell what training never had; with tokenizer.byte_fallback, as is the default, to the last character.",
+            "They spell what training never had, with tokenizer.byte_fallback (the default) to the last character.",
         )
     reading = choose_reading(translator.model, align, device=translator.device)
     if reading.within is not None:

@@ -117,7 +117,7 @@ def test_subwords_have_no_unknown_words_to_replace(call, tmp_path):
     """Told before anything is translated or written, with any other option."""
     said = (
         "error: --replace-unk is for words and characters, and the tokens of this run are subwords\n"
-        "They spell what training never had; with tokenizer.byte_fallback, as is the default, to the last character.\n"
+        "They spell what training never had, with tokenizer.byte_fallback (the default) to the last character.\n"
     )
     settings = SentencePieceConfig(size=30, byte_fallback=False)
     lines = [" ".join(f"w{n}" for n in range(9))] * 9

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from zoo import WORDS, write_run
 
-from nmt.config import Config, DataConfig
+from nmt.config import Config, DataConfig, SearchConfig
 from nmt.data.prepare import prepare
 
 SRC = "pay Anna 5 %s , Anna\nhello Bert\n"
@@ -213,17 +213,74 @@ def test_the_gate_in_details(command, here: Path, details: Path) -> None:
     out, err = command(*GATE_FORM, "--train", "train")
     assert err == ""
     *table, foot = plain.splitlines(keepends=True)
-    rows = (
-        # Anna 3/4, %s 1 against 0, 1/2, 1/4, 3/4, 0, 0; of the five that count by frequency, each against 0, 3/4, 0, 0.
+    # Of the first line Anna has 0.75, 5 0.5, %s 1, the comma 0.25, zahle 0, Eva 0.75; of the second both words have 0.
+    # The intervals are from both lines to the first alone: in the second nothing was copied.
+    assert out == "".join(table) + (
         "gate             AUROC           95 % cal. error           95 %  p(copy)  elsewhere  copied  others\n"
-        "unknown         0.9583  0.9583-0.9583     0.2188",
-        "in source       0.8125",
-        "unseen          1.0000",
-        "1-4             0.8750",
-        "5-19            0.7500",
-        "20-99             none",
-        "100+              none",
+        "unknown         0.9583  0.9375-0.9583     0.1562  0.1562-0.2083   0.8750     0.2500       2       6\n"
+        "in source       0.8438  0.6875-0.8438     0.2188  0.2188-0.2917   0.6250     0.1875       4       4\n"
+        "unseen          1.0000  1.0000-1.0000     0.1500  0.1500-0.2500   1.0000     0.1875       1       4\n"
+        "1-4             0.8125  0.6250-0.8125     0.2083  0.2083-0.3125   0.5000     0.1875       2       4\n"
+        "5-19            0.7500  0.5000-0.7500     0.2500  0.2500-0.4167   0.5000     0.1875       1       4\n"
+        "20-99             none                      none                    none     0.1875       0       4\n"
+        "100+              none                      none                    none     0.1875       0       4\n"
+        f"{foot}"
     )
-    gate = out.removeprefix("".join(table)).removesuffix(foot)
-    print(gate)
-    assert gate == "x"
+    gate = json.loads(command(*GATE_FORM, "--json")[0])["copy"]["gate"]
+    assert list(gate) == ["unknown", "in source"]
+    assert gate["in source"] == {
+        "auroc": 13.5 / 16,
+        "auroc_interval": [0.6875, 13.5 / 16],
+        "calibration_error": 1.75 / 8,
+        "calibration_error_interval": pytest.approx([1.75 / 8, 3.5 / 12]),
+        "mean_copied": 0.625,
+        "mean_others": 0.1875,
+        "copied": 4,
+        "others": 4,
+    }
+
+
+@pytest.mark.parametrize("name", ["copy", "copy-sentinel"])
+def test_what_translate_says_is_what_evaluate_reads(command, here: Path, tmp_path: Path, name: str) -> None:
+    write_run(tmp_path / "run", name, search=SearchConfig(max_ratio=1.0, max_extra=3), seed=3)
+    (tmp_path / "src").write_text("w1 w2 Zora\n\nMia w3 Mia w9\nZora Mia Rex\n")
+    command("translate", tmp_path / "run", tmp_path / "src", "--details", "--nbest", 2, "-o", tmp_path / "details")
+    command("translate", tmp_path / "run", tmp_path / "src", "-o", tmp_path / "hyp")
+    form = ("--ref", tmp_path / "src", "--src", tmp_path / "src", "--copy", "--train", "train", "--json")
+    report = json.loads(command("evaluate", "--details", tmp_path / "details", *form)[0])
+    gate = report["copy"].pop("gate")
+    assert report == json.loads(command("evaluate", "--hyp", tmp_path / "hyp", *form)[0])
+    written = [word for line in (tmp_path / "hyp").read_text().splitlines() for word in line.split()]
+    assert gate["unknown"]["copied"] == sum(word in ("Zora", "Mia", "Rex") for word in written) > 0
+    assert gate["unknown"]["copied"] + gate["unknown"]["others"] == len(written)
+    assert gate["unseen"]["copied"] == gate["in source"]["copied"]  # the training text has none of these words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("evaluate", "--details", "details", "--ref", "ref"), "--details is for --copy, which is not there"),
+        (
+            (*GATE_FORM, "--hyp", "hyp"),
+            "--details has translations of its own, and --hyp others\nLeave one of them out.",
+        ),
+        (
+            ("evaluate", "run", *GATE_FORM[1:]),
+            "--details has translations of its own, and RUN others\nLeave one of them out.",
+        ),
+        (
+            ("evaluate", "--details", "hyp", *GATE_FORM[3:]),
+            "hyp, line 1: not what `nmt translate --details` writes",
+        ),
+        (
+            ("evaluate", "--details", "short", *GATE_FORM[3:]),
+            "the files do not match: short has 1 lines, src has 2",
+        ),
+        (
+            ("evaluate", "--details", "details", "--ref", "ref", "--copy"),
+            "--copy looks for words of the source, and there is no --src\nName it: --src FILE.",
+        ),
+    ],
+)
+def test_details_that_are_refused(command, here: Path, details: Path, arguments: tuple[str, ...], message: str) -> None:
+    assert command(*arguments, code=2) == ("", f"error: {message}\n")

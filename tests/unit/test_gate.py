@@ -51,7 +51,7 @@ def expected(corpus, is_copied, counts=lambda token, source: True):
             error += len(here) / len(found) * abs(accuracy - mean)
     rates = (
         sum(wins) / len(wins) if wins else None,
-        error if found else None,
+        error if wins else None,
         sum(yes) / len(yes) if yes else None,
         sum(no) / len(no) if no else None,
     )

@@ -135,6 +135,17 @@ FORM = (
 )
 
 
+def told_early(path):
+    """What checks say before there is a vocabulary, or else of it."""
+    try:
+        check_vectors(path, 3)
+    except UserError as error:
+        return error
+    with pytest.raises(UserError) as caught:
+        check_words(path, words("the", "cat"), 3)
+    return caught.value
+
+
 @pytest.mark.parametrize(
     ("lines", "said", "hint"),
     [
@@ -188,10 +199,8 @@ def test_what_can_be_wrong_with_a_file(tmp_path, lines, said, hint):
         error = refused(path)
     assert error.message == f"{path}{said}"
     assert hint is None or error.hint == hint
-    with pytest.raises(UserError) as early:  # without the vocabulary, or of it alone, it says the same
-        check_vectors(path, 3)
-        check_words(path, words("the", "cat"), 3)
-    assert (early.value.message, early.value.hint) == (error.message, error.hint)
+    early = told_early(path)
+    assert (early.message, early.hint) == (error.message, error.hint)
 
 
 def test_files_that_are_no_text(tmp_path):
