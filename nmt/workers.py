@@ -119,7 +119,7 @@ def work() -> None:
         while True:
             block = pickle.load(inbox)
             try:
-                answer = function(block), None
+                answer: tuple[Any, Exception | None] = function(block), None
             except Exception as error:
                 error.add_note(f"In a worker process:\n{traceback.format_exc()}")
                 answer = None, error

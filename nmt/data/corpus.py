@@ -32,6 +32,8 @@ OFFSET = np.dtype("<u8")
 AGAIN = "Make it again with `nmt prepare`."
 BLOCK = 2**16
 """Characters, more or less, that are tokenized in one go."""
+ROWS = 2**16
+"""Whose lengths are worked out in one go."""
 
 
 class Counts(NamedTuple):
@@ -251,9 +253,10 @@ class _Column:
     def __init__(self, path: Path, dtype: np.dtype[Any], rows: int, items: int) -> None:
         self.items = items
         self._values = _map(path, dtype, items)
-        self._offsets = _map(_offsets(path), OFFSET, rows + 1)
+        self._path = _offsets(path)
+        self._offsets = _map(self._path, OFFSET, rows + 1)
         if self._offsets[0] != 0 or self._offsets[-1] != items:
-            raise UserError(f"{_offsets(path)}: damaged: its ends are not those of {path.name}", AGAIN)
+            raise UserError(f"{self._path}: damaged: its ends are not those of {path.name}", AGAIN)
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -265,8 +268,11 @@ class _Column:
 
     def lengths(self) -> NDArray[np.int32]:
         lengths = np.empty(len(self), np.int32)
-        # Into `lengths` at once: of a large corpus, even a passing array of 64 bits is felt.
-        return np.subtract(self._offsets[1:], self._offsets[:-1], out=lengths, casting="unsafe")
+        # Read, as all of a file that is mapped would count as memory of this process, and some rows at a time.
+        for start in range(0, len(self), ROWS):
+            offsets = np.fromfile(self._path, OFFSET, ROWS + 1, offset=start * OFFSET.itemsize)
+            lengths[start : start + ROWS] = np.diff(offsets)
+        return lengths
 
 
 def _offsets(path: Path) -> Path:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -44,12 +44,13 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_help_is_quick() -> None:
+    """By the processor's clock: other programs may have most of the machine."""
     times = []
     for _ in range(4):
-        start = time.perf_counter()
+        start = sum(os.times()[2:4])  # of children that have ended
         nmt("--help")
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.5
+        times.append(sum(os.times()[2:4]) - start)
+    assert 0 < min(times) < 0.5
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import nmt.data.corpus as corpus_module
+import nmt.data.prepare as prepare_module
+from nmt import workers
 from nmt.cli.main import load_command
 from nmt.config import Config
 from nmt.data.corpus import Counts
@@ -153,6 +156,23 @@ def test_how_much_is_held_out() -> None:
     assert held([5, 3, 4]) == 3  # nothing fits: the line with the fewest pairs
     assert held([7]) == 0
     assert held([]) == 0
+
+
+def test_cores_change_nothing(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    src, tgt = sentences(300, sources=280)
+    more = [further(shop, "b", src[:90], tgt[:90], weight=0.5, tag="<bt>")]
+    config = shop.config(shop.write("a.src", [*src, " "]), shop.write("a.tgt", [*tgt, "t"]), more=more)
+    monkeypatch.setattr(workers, "BLOCKS_ALONE", 2)
+    monkeypatch.setattr(corpus_module, "BLOCK", 1000)
+    made = []
+    for cores in (1, 3):
+        monkeypatch.setattr(prepare_module, "usable_cores", lambda cores=cores: cores)
+        shop.out, shop.reports = shop.folder / f"by {cores}", []
+        shop.prepare(config)
+        files = {path.relative_to(shop.out): path.read_bytes() for path in shop.out.rglob("*") if path.is_file()}
+        made.append((files, shop.reports))
+    assert made[0] == made[1]
+    assert len(made[0][0]) == 1 + 2 + 2 * 9
 
 
 def test_an_interruption_leaves_nothing(shop: Workshop) -> None:
