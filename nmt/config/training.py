@@ -32,6 +32,20 @@ class InverseSqrtSchedule(Settings):
     warmup: PositiveInt = 2000
 
 
+class LinearSchedule(Settings):
+    """Linear warm-up to optimizer.lr, then linearly down, to nothing after `steps` updates."""
+
+    kind: Literal["linear"] = "linear"
+    warmup: Annotated[int, Field(ge=0)] = 0
+    steps: PositiveInt = Field(description="updates in all, warm-up included; train.steps is no more than that")
+
+    @model_validator(mode="after")
+    def _comes_down(self) -> Self:
+        if self.warmup >= self.steps:
+            raise ValueError(f"warmup is {self.warmup}, and steps {self.steps}: nothing is left to come down in")
+        return self
+
+
 class NoamSchedule(Settings):
     """optimizer.lr * width**-0.5 * min(step**-0.5, step * warmup**-1.5) (Vaswani et al. 2017, equation 3).
 
@@ -53,7 +67,8 @@ class PlateauSchedule(Settings):
 
 
 ScheduleConfig = Annotated[
-    ConstantSchedule | InverseSqrtSchedule | NoamSchedule | PlateauSchedule, Field(discriminator="kind")
+    ConstantSchedule | InverseSqrtSchedule | LinearSchedule | NoamSchedule | PlateauSchedule,
+    Field(discriminator="kind"),
 ]
 
 
@@ -151,4 +166,13 @@ class TrainConfig(Settings):
     def _enough_are_kept(self) -> Self:
         if self.average is not None and self.average.count > self.keep:
             raise ValueError(f"average.count is {self.average.count}, but only keep: {self.keep} checkpoints are kept")
+        return self
+
+    @model_validator(mode="after")
+    def _rate_lasts(self) -> Self:
+        if self.schedule.kind == "linear" and self.schedule.steps < self.steps:
+            end = self.schedule.steps
+            raise ValueError(
+                f"schedule.steps is {end}: the rate is 0 from update {end + 1} on, but steps is {self.steps}"
+            )
         return self

@@ -30,6 +30,9 @@ def learning_rate(schedule: ScheduleConfig, base: float, step: int, plateau_scal
             return base * _ramp(step, warmup)
         case "inverse_sqrt":
             return base * min(step / warmup, math.sqrt(warmup / step))
+        case "linear":
+            left = (schedule.steps + 1 - step) / (schedule.steps + 1 - warmup)
+            return base * min(_ramp(step, warmup), max(0.0, left))
         case "noam":  # Vaswani et al. 2017, equation 3
             rise = step / (warmup * math.sqrt(warmup))
             return base / math.sqrt(schedule.width) * min(1 / math.sqrt(step), rise)

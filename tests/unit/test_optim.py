@@ -12,6 +12,7 @@ from nmt.config import (
     AdamConfig,
     ConstantSchedule,
     InverseSqrtSchedule,
+    LinearSchedule,
     NoamSchedule,
     PlateauSchedule,
     TrainConfig,
@@ -35,6 +36,22 @@ def test_inverse_sqrt_peaks_at_the_end_of_warmup():
     schedule = InverseSqrtSchedule(warmup=100)
     rates = [learning_rate(schedule, 1e-3, s) for s in (1, 50, 100, 400, 10000)]
     assert rates == pytest.approx([1e-5, 5e-4, 1e-3, 5e-4, 1e-4])
+
+
+def test_linear_comes_down_to_nothing_after_its_last_step():
+    schedule = LinearSchedule(warmup=4, steps=9)
+    rates = [learning_rate(schedule, 6.0, s) for s in range(1, 12)]
+    assert rates == pytest.approx([1.5, 3.0, 4.5, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0, 0.0])
+    assert learning_rate(LinearSchedule(steps=3), 3.0, 1) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("schedule", "reason"),
+    [({"steps": 5, "warmup": 5}, "nothing is left to come down in"), ({"steps": 9}, "the rate is 0 from update 10 on")],
+)
+def test_linear_has_to_fit(schedule, reason):
+    with pytest.raises(ValueError, match=reason):
+        TrainConfig(steps=10, schedule={"kind": "linear", **schedule})
 
 
 @pytest.mark.parametrize("step", [1, 37, 4000, 4001, 100_000])
