@@ -41,7 +41,7 @@ class Guide:
         )
 
     def _words(self, src: Ids, tgt: Ids) -> tuple[list[int], list[int]]:
-        return self._src.word_of(src), self._tgt.word_of(tgt)
+        return self._src.word_of([*src]), self._tgt.word_of([*tgt])
 
 
 def collate_links(shares: Sequence[NDArray[np.float32]]) -> Tensor:

@@ -31,7 +31,7 @@ def learning_rate(schedule: ScheduleConfig, base: float, step: int, plateau_scal
         case "inverse_sqrt":
             return base * min(step / warmup, math.sqrt(warmup / step))
         case "linear":
-            left = (schedule.steps + 1 - step) / (schedule.steps + 1 - warmup)
+            left = (schedule.steps + 1 - step) / (schedule.steps + 1 - max(1, warmup))
             return base * min(_ramp(step, warmup), max(0.0, left))
         case "noam":  # Vaswani et al. 2017, equation 3
             rise = step / (warmup * math.sqrt(warmup))
