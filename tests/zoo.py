@@ -118,6 +118,19 @@ each_model = pytest.mark.parametrize("name", ZOO)
 """Runs a law for every member: `@each_model` above `def test_law(name)`."""
 
 
+ROOM = {"width": 64, "feed_forward": 128, "attention_dropout": 0.0, "activation_dropout": 0.0}
+
+
+def widened(config):
+    """The zoo member with room to learn: the zoo is sized for laws, not for memory."""
+
+    def roomy(part):
+        return part.model_copy(update={key: value for key, value in ROOM.items() if key in type(part).model_fields})
+
+    parts = {"embedding": roomy(config.embedding), "encoder": roomy(config.encoder), "decoder": roomy(config.decoder)}
+    return config.model_copy(update={**parts, "dropout": 0.0})
+
+
 def attends(name: str) -> bool:
     """Whether something in its decoder looks at the source."""
     return getattr(ZOO[name].decoder, "attention", None) != NoAttentionConfig()

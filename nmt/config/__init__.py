@@ -235,6 +235,8 @@ class Config(Settings):
             raise ValueError("model.coverage is about attention to the source, but model.decoder.attention is none")
         elif self.model.guided_alignment and decoder.kind == "rnn":
             raise ValueError("model.guided_alignment guides attention, but model.decoder.attention is none")
+        if self.model.guided_alignment and self.data.src is not None and self.data.links is None:
+            raise ValueError("model.guided_alignment learns from links between words: name their file, data.links")
         if self.model.head.kind == "copy":
             _check_copying(self.model.head, self)
         return self

@@ -40,6 +40,11 @@ class DataConfig(Settings):
     )
     dev_src: str | None = Field(None, description="source side of the development text; by default held out of train")
     dev_tgt: str | None = Field(None, description="target side of the development text")
+    links: str | None = Field(
+        None,
+        description="which words of src and tgt belong together, for model.guided_alignment: a line per pair in the "
+        "Pharaoh format (0-0 1-2: source word, target word, from 0, as white space separates them)",
+    )
     prepared: str | None = Field(None, description="a folder made by `nmt prepare`, instead of all the above")
     max_tokens: PositiveInt = Field(4096, description="size of a batch: target tokens, padding included (and source)")
     max_length: PositiveInt = Field(256, description="pairs with more tokens than this on a side are left out")
@@ -57,8 +62,10 @@ class DataConfig(Settings):
             raise ValueError("dev_src and dev_tgt need src and tgt beside them")
         if self.more and self.src is None and self.prepared is None:
             raise ValueError("more names further corpora: src and tgt name the first")
-        if self.prepared is not None and (self.src is not None or self.more):
-            named = "src, tgt and more" if self.more else "src and tgt"
+        if self.links is not None and self.src is None and self.prepared is None:
+            raise ValueError("links are those of src and tgt: name them, too")
+        if self.prepared is not None and (self.src is not None or self.more or self.links):
+            named = "src, tgt, more and links" if self.more or self.links else "src and tgt"
             raise ValueError(f"prepared holds the text already: drop it, or drop {named}")
         return self
 

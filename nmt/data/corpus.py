@@ -3,6 +3,7 @@
 meta.json              number of pairs, parts and their weights, types and sizes, fingerprint
 src.ids, tgt.ids       token ids of all sentences, end to end, without special tokens
 src.text, tgt.text     their UTF-8, end to end, as it stood in the file
+links                  pairs of words (source, target) that belong together, where any are known
 *.offsets              where each sentence starts in the file beside it, and the end of the last: 64-bit, n + 1
 
 Integers are little-endian. Of a corpus, only what is being read has to be in memory.
@@ -20,14 +21,17 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from nmt.data.guiding import Guide
 from nmt.data.plan import Part
 from nmt.errors import UserError
 from nmt.files import json_text, read_json, written_aside
+from nmt.text.links import Links
 from nmt.text.tokenizer import Tokenizer
 from nmt.workers import map_blocks
 
 FORMAT = 1
 COLUMNS = ("src.ids", "tgt.ids", "src.text", "tgt.text")
+LINKS = "links"
 OFFSET = np.dtype("<u8")
 AGAIN = "Make it again with `nmt prepare`."
 BLOCK = 2**16
@@ -43,14 +47,15 @@ class Counts(NamedTuple):
     empty: int = 0  # left out: a side has no text, or no token
     too_long: int = 0  # left out: a side has too many tokens
     bad: int = 0  # left out: a side is not UTF-8
+    unlinked: int = 0  # kept without their links, for their tokens make other words than white space does
 
     @property
     def total(self) -> int:
-        return sum(self)
+        return self.pairs + self.empty + self.too_long + self.bad
 
 
-Texts = Iterable[tuple[str, str]]
-"""Pairs of a source and a target."""
+Texts = Iterable[tuple[str, str] | tuple[str, str, Links]]
+"""Pairs of a source and a target, perhaps with links between their words."""
 Tokenizers = tuple[Tokenizer, Tokenizer]
 
 
@@ -73,16 +78,16 @@ def write_parts(
     *,
     max_length: int | None,
     workers: int = 1,
+    linked: bool = False,
 ) -> list[Counts]:
-    """The same of several texts, one after the other, each with its weight."""
+    """The same of several texts, one after the other, each with its weight; `linked`: the corpus has links."""
     counts = []
     with written_aside(folder) as draft, ExitStack() as stack:
-        types = [*(_id_type(len(tokenizer)) for tokenizer in tokenizers), np.dtype("u1"), np.dtype("u1")]
-        columns = [
-            stack.enter_context(_ColumnWriter(draft / name, dtype)) for name, dtype in zip(COLUMNS, types, strict=True)
-        ]
+        kinds = [*(_id_type(len(tokenizer)) for tokenizer in tokenizers), np.dtype("u1"), np.dtype("u1")]
+        types = dict(zip(COLUMNS, kinds, strict=True)) | ({LINKS: np.dtype("<u4")} if linked else {})
+        columns = [stack.enter_context(_ColumnWriter(draft / name, dtype)) for name, dtype in types.items()]
         for pairs, _ in parts:
-            encode = partial(_encode, tokenizers, types, max_length)
+            encode = partial(_encode, tokenizers, list(types.values()), max_length)
             count = Counts()
             with closing(map_blocks(encode, _blocks(pairs), workers=workers)) as encoded:
                 for rows, block in encoded:
@@ -96,7 +101,7 @@ def write_parts(
             digest.update(repr([tuple(part) for part in made]).encode())
         sizes = {
             name: {"dtype": column.dtype.str, "items": column.items}
-            for name, column in zip(COLUMNS, columns, strict=True)
+            for name, column in zip(types, columns, strict=True)
         }
         meta = {
             "format": FORMAT,
@@ -109,8 +114,8 @@ def write_parts(
     return counts
 
 
-def _blocks(pairs: Texts) -> Iterator[list[tuple[str, str]]]:
-    block: list[tuple[str, str]] = []
+def _blocks(pairs: Texts) -> Iterator[list[tuple[str, str] | tuple[str, str, Links]]]:
+    block: list[tuple[str, str] | tuple[str, str, Links]] = []
     size = 0
     for pair in pairs:
         block.append(pair)
@@ -130,9 +135,11 @@ def _encode(
     tokenizers: Tokenizers, types: Sequence[np.dtype[Any]], max_length: int | None, pairs: Texts
 ) -> tuple[list[Row], Counts]:
     """The rows of each column that the pairs make, and what became of them."""
-    columns: list[list[bytes]] = [[] for _ in COLUMNS]
-    empty = too_long = 0
-    for pair in pairs:
+    columns: list[list[bytes]] = [[] for _ in types]
+    guide = Guide(*tokenizers)
+    empty = too_long = unlinked = 0
+    for src, tgt, *links in pairs:
+        pair = (src, tgt)
         ids = [tokenizer.encode(line) if line.strip() else [] for tokenizer, line in zip(tokenizers, pair, strict=True)]
         if not all(ids):
             empty += 1
@@ -140,13 +147,19 @@ def _encode(
             too_long += 1
         else:
             raw = [np.array(tokens, dtype).tobytes() for tokens, dtype in zip(ids, types[:2], strict=True)]
-            for column, value in zip(columns, [*raw, *(line.encode() for line in pair)], strict=True):
+            raw += [line.encode() for line in pair]
+            if len(types) > len(COLUMNS):
+                found = sorted(*links)
+                if found and not guide.fits(pair, *ids):
+                    found, unlinked = [], unlinked + 1
+                raw.append(np.array(found, types[-1]).tobytes())
+            for column, value in zip(columns, raw, strict=True):
                 column.append(value)
     rows = [
         (b"".join(column), np.array([len(raw) // dtype.itemsize for raw in column], np.int64))
         for column, dtype in zip(columns, types, strict=True)
     ]
-    return rows, Counts(len(columns[0]), empty, too_long)
+    return rows, Counts(len(columns[0]), empty, too_long, unlinked=unlinked)
 
 
 class Corpus:
@@ -158,7 +171,8 @@ class Corpus:
         """SHA-256 of the contents, and of the weights where there are any."""
         self.parts = tuple(parts)
         """Consecutive pairs with a weight of their own, in order; at least one."""
-        self._src_ids, self._tgt_ids, self._src_text, self._tgt_text = columns
+        self._src_ids, self._tgt_ids, self._src_text, self._tgt_text, *links = columns
+        self._links = links[0] if links else None
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -171,8 +185,9 @@ class Corpus:
             if meta["format"] != FORMAT:
                 raise UserError(f"{path}: format {meta['format']}; this version reads format {FORMAT}", AGAIN)
             pairs, sizes = int(meta["pairs"]), meta["columns"]
-            types = {name: np.dtype(sizes[name]["dtype"]) for name in COLUMNS}
-            columns = [_Column(folder / name, types[name], pairs, int(sizes[name]["items"])) for name in COLUMNS]
+            names = [*COLUMNS, *(name for name in sizes if name == LINKS)]
+            types = {name: np.dtype(sizes[name]["dtype"]) for name in names}
+            columns = [_Column(folder / name, types[name], pairs, int(sizes[name]["items"])) for name in names]
             parts = [Part(int(part["pairs"]), float(part["weight"])) for part in meta.get("parts", [])] or [Part(pairs)]
             if sum(part.pairs for part in parts) != pairs:
                 raise UserError(f"{path}: damaged: its parts have not {pairs} pairs together", AGAIN)
@@ -211,6 +226,17 @@ class Corpus:
     def tgt(self, i: int) -> NDArray[np.int64]:
         """Token ids of target i, without special tokens."""
         return self._tgt_ids[i].astype(np.int64)
+
+    @property
+    def has_links(self) -> bool:
+        """Whether it knows of any pair which words belong together."""
+        return self._links is not None
+
+    def links(self, i: int) -> NDArray[np.int64]:
+        """[n,2] Words (source, target) of pair i that belong together. ValueError in a corpus without links."""
+        if self._links is None:
+            raise ValueError(f"{self.folder} has no links")
+        return self._links[i].astype(np.int64).reshape(-1, 2)
 
     def text(self, i: int) -> tuple[str, str]:
         """The raw text (source, target) of pair i."""

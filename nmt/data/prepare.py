@@ -28,6 +28,7 @@ from nmt.files import json_text, read_json, written_aside
 from nmt.settings.paths import check_files
 from nmt.text.learn import check_tags, learn_tokenizers
 from nmt.text.lines import BadPair, Pair, read_parallel
+from nmt.text.links import Links, link_pairs
 from nmt.text.tokenizer import Tokenizer, load_tokenizers
 from nmt.workers import usable_cores
 
@@ -85,8 +86,8 @@ def prepare(
                 report("learning the tokenizer")
                 tokenizers = learn_tokenizers(
                     config.tokenizer,
-                    lambda: (src for part in train for src, tgt in part.pairs("learning") if _has_text(src, tgt)),
-                    lambda: (tgt for part in train for src, tgt in part.pairs("learning") if _has_text(src, tgt)),
+                    lambda: (pair.src for part in train for pair in part.pairs("learning") if _has_text(pair)),
+                    lambda: (pair.tgt for part in train for pair in part.pairs("learning") if _has_text(pair)),
                     tags=tags,
                 )
             check_tags(tokenizers[0], tags)
@@ -151,6 +152,7 @@ class _Text:
 
     src: Path
     tgt: Path
+    links: Path | None
     drop_bad: bool
     progress: Progress
     lines: int | None = None  # None: not read yet
@@ -161,13 +163,11 @@ class _Text:
     def read(self, doing: str) -> Iterator[Pair | BadPair]:
         """All pairs; `doing` is what for, to be shown meanwhile."""
         task = self.progress.add_task(f"{doing}: {self.src.name}", total=self.lines)
+        pairs = read_parallel(self.src, self.tgt, drop_bad=self.drop_bad)
+        if self.links is not None:
+            pairs = link_pairs(pairs, self.links)
         try:
-            yield from self.progress.track(
-                read_parallel(self.src, self.tgt, drop_bad=self.drop_bad),
-                total=self.lines,
-                task_id=task,
-                update_period=0.5,
-            )
+            yield from self.progress.track(pairs, total=self.lines, task_id=task, update_period=0.5)
         finally:
             self.progress.remove_task(task)
 
@@ -185,14 +185,14 @@ class _Part:
     weight: float = 1.0
     tag: str | None = None
 
-    def tagged(self) -> Iterator[tuple[str, str]]:
-        for src, tgt in self.pairs("tokenizing"):
-            yield (src if self.tag is None or not src.strip() else f"{self.tag} {src}"), tgt
+    def tagged(self) -> Iterator[tuple[str, str, Links]]:
+        for _, src, tgt, links in self.pairs("tokenizing"):  # links are of the first text only, which has no tag
+            yield (src if self.tag is None or not src.strip() else f"{self.tag} {src}"), tgt, links
 
-    def pairs(self, doing: str) -> Iterator[tuple[str, str]]:
+    def pairs(self, doing: str) -> Iterator[Pair]:
         for pair in self.text.read(doing):
             if isinstance(pair, Pair) and (bool(self.hashes) and _hash(pair.src) in self.hashes) == self.wanted:
-                yield pair.src, pair.tgt
+                yield pair
 
 
 class _Survey(NamedTuple):
@@ -211,12 +211,12 @@ def _split(config: Config, progress: Progress, report: Report) -> tuple[list[_Pa
         )
     check_files(config)
 
-    def look(src: str, tgt: str) -> tuple[_Text, _Survey]:
-        text = _Text(Path(src), Path(tgt), data.bad_lines == "drop", progress)
+    def look(src: str, tgt: str, links: str | None = None) -> tuple[_Text, _Survey]:
+        text = _Text(Path(src), Path(tgt), None if links is None else Path(links), data.bad_lines == "drop", progress)
         survey = _survey(text, report)
         return replace(text, lines=survey.lines), survey
 
-    text, survey = look(data.src, data.tgt)
+    text, survey = look(data.src, data.tgt, data.links)
     if data.dev_src is not None and data.dev_tgt is not None:
         held_out: frozenset[int] = frozenset()
         dev_text, dev_survey = look(data.dev_src, data.dev_tgt)
@@ -246,8 +246,8 @@ def _hold_out(text: _Text, survey: _Survey, report: Report) -> frozenset[int]:
 
 def _survey(text: _Text, report: Report) -> _Survey:
     """Reads the text once. Raises UserError if it cannot be used."""
-    for path in (text.src, text.tgt):
-        if not path.is_file():
+    for path in (text.src, text.tgt, text.links):
+        if path is not None and not path.is_file():
             raise UserError(f"{path} is not a plain file", "It is read more than once: write the text to a file first.")
     hashes = array("Q")
     total = bad = empty = first_empty = 0
@@ -256,7 +256,7 @@ def _survey(text: _Text, report: Report) -> _Survey:
             if bad == 0:
                 report(f"left out: {pair.reason}")
             bad += 1
-        elif _has_text(pair.src, pair.tgt):
+        elif _has_text(pair):
             hashes.append(_hash(pair.src))
         else:
             first_empty = first_empty or pair.number
@@ -284,6 +284,7 @@ def _write(
         tokenizers,
         max_length=max_length,
         workers=usable_cores(),
+        linked=any(part.text.links is not None for part in parts),
     )
     sources, lines = [], []
     for part, counts in zip(parts, written, strict=True):
@@ -299,7 +300,8 @@ def _write(
             raise UserError(f"{part.text}: no {name} pair is left: {left_out}")
         _check_empty(part.text, counts.empty, part.lines, "The tokenizer finds no token in some of them.")
         sources.append(Source(str(part.text.src), str(part.text.tgt), part.weight, part.tag, counts))
-        lines.append(f"; left out: {left_out}" if left_out else "")
+        unlinked = f"; {counts.unlinked:,} without their links: the tokenizer makes other words of the line"
+        lines.append((f"; left out: {left_out}" if left_out else "") + unlinked * bool(counts.unlinked))
     total = Counts(*map(sum, zip(*(source.counts for source in sources), strict=True)))
     if len(parts) == 1:
         report(f"{name}: {_pairs(total.pairs)}{lines[0]}")
@@ -330,8 +332,8 @@ def _pairs(count: int) -> str:
     return f"{count:,} pair" + "s" * (count != 1)
 
 
-def _has_text(src: str, tgt: str) -> bool:
-    return bool(src.strip()) and bool(tgt.strip())
+def _has_text(pair: Pair) -> bool:
+    return bool(pair.src.strip()) and bool(pair.tgt.strip())
 
 
 def _hash(line: str) -> int:

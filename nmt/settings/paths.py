@@ -17,6 +17,7 @@ FILES: tuple[Key, ...] = (
     ("data", "tgt"),
     ("data", "more", "src"),
     ("data", "more", "tgt"),
+    ("data", "links"),
     ("data", "dev_src"),
     ("data", "dev_tgt"),
     ("data", "prepared"),

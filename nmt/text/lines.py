@@ -36,6 +36,7 @@ class Pair(NamedTuple):
     number: int
     src: str
     tgt: str
+    links: frozenset[tuple[int, int]] = frozenset()  # words of both that belong together, where it is known
 
 
 class BadPair(NamedTuple):

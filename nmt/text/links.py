@@ -6,17 +6,18 @@ A link is a pair (source word, target word), both counted from 0.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from nmt.errors import UserError
-from nmt.text.lines import read_lines
+from nmt.text.lines import BadPair, Pair, read_lines
 
 Link = tuple[int, int]
 Links = frozenset[Link]
 
+_LINES = "An alignment file has one line per sentence pair; a pair without links has an empty line."
 _LINK = re.compile(r"([0-9]+)([-?p])([0-9]+)")
 
 
@@ -37,32 +38,53 @@ def read_links(
     `sizes`: the numbers of source and target words of every sentence, to check the links against.
     Raises UserError, naming file, line and link, for bad syntax and for words that do not exist.
     """
-    first = int(one_based)
     gold = []
     for number, line in enumerate(read_lines(path), start=1):
-        where = f"{path}, line {number}"
-        marks: dict[str, set[Link]] = {"-": set(), "?": set(), "p": set()}
-        for token in line.split():
-            match = _LINK.fullmatch(token)
-            if match is None:
-                raise UserError(
-                    f"{where}: {token!r} is not a link",
-                    "A link is source word, mark, target word without spaces: 0-2 is sure, 0?2 or 0p2 possible.",
-                )
-            src, tgt = int(match[1]) - first, int(match[3]) - first
-            if reverse:
-                src, tgt = tgt, src
-            if sizes is None or number <= len(sizes):
-                _check_range(where, token, (src, tgt), None if sizes is None else sizes[number - 1], first)
-            marks[match[2]].add((src, tgt))
-        sure = frozenset(marks["-"])
-        gold.append(Gold(sure, sure | marks["?"] | marks["p"]))
+        size = None if sizes is None or number > len(sizes) else sizes[number - 1]
+        gold.append(_parse(line, f"{path}, line {number}", int(one_based), reverse=reverse, size=size))
     if sizes is not None and len(gold) != len(sizes):
         raise UserError(
             f"{path} has {len(gold)} lines, but there are {len(sizes)} sentence pairs",
-            "An alignment file has one line per sentence pair; a pair without links has an empty line.",
+            _LINES,
         )
     return gold
+
+
+def link_pairs(pairs: Iterable[Pair | BadPair], path: Path) -> Iterator[Pair | BadPair]:
+    """The pairs with their links from a Pharaoh file, sure and possible ones, streaming.
+
+    Raises UserError, naming file and line, for bad links, and where there are more or fewer lines than pairs.
+    """
+    lines = read_lines(path)
+    number = 0
+    for number, pair in enumerate(pairs, start=1):
+        line = next(lines, None)
+        if line is None:
+            raise UserError(f"{path} has {number - 1} lines, but there are more sentence pairs", _LINES)
+        if isinstance(pair, Pair):
+            size = len(pair.src.split()), len(pair.tgt.split())
+            pair = pair._replace(links=_parse(line, f"{path}, line {number}", 0, size=size).possible)
+        yield pair
+    if next(lines, None) is not None:
+        raise UserError(f"{path} has more lines than there are sentence pairs, {number}", _LINES)
+
+
+def _parse(line: str, where: str, first: int, *, reverse: bool = False, size: tuple[int, int] | None) -> Gold:
+    marks: dict[str, set[Link]] = {"-": set(), "?": set(), "p": set()}
+    for token in line.split():
+        match = _LINK.fullmatch(token)
+        if match is None:
+            raise UserError(
+                f"{where}: {token!r} is not a link",
+                "A link is source word, mark, target word without spaces: 0-2 is sure, 0?2 or 0p2 possible.",
+            )
+        src, tgt = int(match[1]) - first, int(match[3]) - first
+        if reverse:
+            src, tgt = tgt, src
+        _check_range(where, token, (src, tgt), size, first)
+        marks[match[2]].add((src, tgt))
+    sure = frozenset(marks["-"])
+    return Gold(sure, sure | marks["?"] | marks["p"])
 
 
 def _check_range(where: str, token: str, link: Link, size: tuple[int, int] | None, first: int) -> None:

@@ -39,6 +39,8 @@ def begin(order: Order, config: Config) -> int:
     named = config.model.embedding.vectors
     config, choice = _settle(order, config, other)
     _check_outside(order.out, config, order.init_from)
+    if config.data.links is not None and not config.model.guided_alignment:
+        raise UserError("data.links: nothing would learn from them", "set model.guided_alignment, perhaps to 0.05")
     if config.model.own_code:  # its mistakes are told before hours are spent on the text
         build_model(config.model, 4, 4)
 
@@ -113,6 +115,11 @@ def _make_run(
             _check_tokenizers(prepared, other)
             config = _with_tokenizer_of(prepared, config, order.path)
             check_sampling(config.train.subword_sampling, config.tokenizer, prepared.tokenizers)
+            if config.model.guided_alignment and not prepared.train.has_links:
+                raise UserError(
+                    f"{prepared.folder} has no links between words, which model.guided_alignment learns from",
+                    "prepare it again with data.links",
+                )
         else:
             check_sampling(config.train.subword_sampling, config.tokenizer, tokenizers)  # before all the work
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +161,7 @@ def _check_outside(out: Path, config: Config, init_from: Path | None) -> None:
     """Nothing that training reads may lie in the folder that --force replaces."""
     data, tokenizer = config.data, config.tokenizer.model_dump()
     more = [path for corpus in data.more for path in (corpus.src, corpus.tgt)]
-    paths = [data.src, data.tgt, *more, data.dev_src, data.dev_tgt, data.prepared]
+    paths = [data.src, data.tgt, data.links, *more, data.dev_src, data.dev_tgt, data.prepared]
     vectors = config.model.embedding.vectors
     for path in (*paths, tokenizer.get("path"), tokenizer.get("tgt_path"), *vectors, init_from):
         if path is not None and Path(path).resolve().is_relative_to(out.resolve()):

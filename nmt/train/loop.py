@@ -13,6 +13,7 @@ import torch
 
 from nmt.align.extract import choose_reading
 from nmt.data.copying import make_copier
+from nmt.data.guiding import Guide
 from nmt.data.loader import batches
 from nmt.data.prepare import Prepared
 from nmt.models.build import build_model
@@ -115,6 +116,7 @@ def train(
         stride=world.size,
         copier=make_copier(src, tgt) if model.head.copies else None,
         samplers=samplers,
+        guide=Guide(src, tgt) if config.model.guided_alignment else None,
     )
     window = Window(device, state.window)
     began = time.monotonic()

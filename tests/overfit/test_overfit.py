@@ -5,7 +5,7 @@ import random
 
 import pytest
 import torch
-from zoo import KNOWN, MEAN, SRC_SIZE, TGT_SIZE, ZOO, collate, each_model, sentences
+from zoo import KNOWN, MEAN, SRC_SIZE, TGT_SIZE, ZOO, collate, each_model, sentences, widened
 
 from nmt.config import SearchConfig, WordsConfig
 from nmt.data.copying import collate_examples, make_copier, make_example
@@ -18,19 +18,6 @@ TASKS = {"reverse": lambda s: s[::-1], "copy": list, "sort": sorted}
 QUICK = "reverse"
 """What `make test` has each model learn: positions and content matter in it."""
 PAIRS = 24
-
-
-ROOM = {"width": 64, "feed_forward": 128, "attention_dropout": 0.0, "activation_dropout": 0.0}
-
-
-def widened(config):
-    """The zoo member with room to learn: the zoo is sized for laws, not for memory."""
-
-    def roomy(part):
-        return part.model_copy(update={key: value for key, value in ROOM.items() if key in type(part).model_fields})
-
-    parts = {"embedding": roomy(config.embedding), "encoder": roomy(config.encoder), "decoder": roomy(config.decoder)}
-    return config.model_copy(update={**parts, "dropout": 0.0})
 
 
 @each_model
