@@ -31,8 +31,6 @@ T = TypeVar("T")
 
 BLOCK = 2**16
 """Pairs that are looked at together."""
-TURNS_BITS = 4
-"""Sorting goes over the pairs 2**4 times, each time for those with other first bits of their lots."""
 
 
 class Part(NamedTuple):
@@ -181,29 +179,18 @@ def _lots(*seeds: int) -> np.random.Philox:
 def _by_lot(places: Places, *seeds: int) -> NDArray[np.uint32]:
     """[n] The numbers from 0 to n - 1, by their `places` [n], and those of one place by lot, which `seeds` decide.
 
-    It is what a stable sort by place makes of a stable sort by lot. Lots are uniform, so of their ranges each has about
-    as many: one range at a time is sorted, and goes to the places behind what is there already.
+    One number for each pair has its place in the highest bits, then its lot, then its own number: sorted in their own
+    memory, they say it all.
     """
-    order = np.empty(len(places), np.uint32)
-    counts = np.zeros(int(places.max()) + 1, np.int64)
+    low, high = len(places).bit_length(), 64 - int(places.max()).bit_length()
+    keys, lots = np.empty(len(places), np.uint64), _lots(*seeds)
     for block in _blocks(len(places)):
-        counts += np.bincount(places[block], minlength=len(counts))
-    free = np.cumsum(counts) - counts  # where the next one of each place goes
-    for turn in range(2**TURNS_BITS):
-        stream, found = _lots(*seeds), []
-        for block in _blocks(len(places)):
-            lots = stream.random_raw(block.stop - block.start)
-            here = np.flatnonzero(lots >> np.uint64(64 - TURNS_BITS) == turn)
-            found.append((here + block.start, lots[here]))
-        numbers, lots = (np.concatenate(column) for column in zip(*found, strict=True))
-        numbers = numbers[np.argsort(lots, kind="stable")]
-        numbers = numbers[np.argsort(places[numbers], kind="stable")]
-        place = places[numbers]
-        counts = np.bincount(place, minlength=len(free))
-        before = np.cumsum(counts) - counts
-        order[np.arange(len(numbers)) + (free - before)[place]] = numbers
-        free += counts
-    return order
+        lot = lots.random_raw(block.stop - block.start) >> np.uint64(64 - high + low) << np.uint64(low)
+        number = np.arange(block.start, block.stop, dtype=np.uint64)
+        keys[block] = (places[block].astype(np.uint64) << np.uint64(high)) | lot | number
+    keys.sort()
+    keys &= np.uint64(2**low - 1)
+    return keys.astype(np.uint32)
 
 
 def _blocks(count: int) -> Iterator[slice]:
