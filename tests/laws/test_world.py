@@ -9,6 +9,7 @@ import math
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -108,6 +109,31 @@ def test_two_processes_are_one_that_accumulates_twice_as_much(folder, command):
     assert said.count("step 12  dev loss") == 1
     assert_close("one", "two")
     assert RunDir(Path("two")).facts["sessions"][0]["processes"] == 2
+
+
+@pytest.mark.slow
+def test_two_machines_are_one_that_accumulates_twice_as_much(folder, command):
+    """A launcher for each of them, and a folder that both see."""
+    arguments = settings("transformer")
+    command("train", *arguments, "-o", "one")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    nodes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--node-rank={node}"),
+                *("--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}"),
+                *("-m", "nmt", "train", *arguments, *accumulate(2), "-o", "two"),
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for node in range(2)
+    ]
+    said = [node.communicate(timeout=300)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert_close("one", "two")
     outputs = [command("translate", run, "dev.src", "--device", "cpu")[0] for run in ("one", "two")]
     assert outputs[0] == outputs[1]
     assert outputs[0].count("\n") == 21
