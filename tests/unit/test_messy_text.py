@@ -98,7 +98,7 @@ def test_unequal_pairs_are_refused(stem):
 def test_good_pairs_are_read(stem, count):
     pairs = list(read_parallel(MESSY / f"{stem}.en", MESSY / f"{stem}.de"))
     assert [pair.number for pair in pairs] == list(range(1, count + 1))
-    assert not any(side.endswith("\r") or side.startswith("\ufeff") for pair in pairs for side in pair[1:])
+    assert not any(side.endswith("\r") or side.startswith("\ufeff") for pair in pairs for side in (pair.src, pair.tgt))
 
 
 @pytest.mark.parametrize(("stem", "bad"), [("bad_utf8", [*range(2, 12), 13]), ("one_bad_line", [58])])
