@@ -126,7 +126,7 @@ def _data_section(
     if data is not None:
         if any(texts.values()):
             raise UserError("--data holds the text already: drop it, or drop --src, --tgt, --dev-src and --dev-tgt")
-        return {**dict.fromkeys(texts), "more": None, "prepared": str(data)}
+        return {**dict.fromkeys(texts), "links": None, "more": None, "prepared": str(data)}
     section: dict[str, str | None] = {name: str(path) for name, path in texts.items() if path is not None}
     return {**section, "prepared": None} if src is not None else section
 

@@ -26,7 +26,7 @@ class Dropout(nn.Dropout):
         draws = torch.empty(-(-states.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         lots = draws.view(torch.int16)[: states.numel()].view(states.shape)
         lots.bitwise_right_shift_(1)  # uniform on -2^14 .. 2^14 - 1
-        dropped = round(self.p * 2**15)
+        dropped = min(round(self.p * 2**15), 2**15 - 1)
         sign = lots.add_(2**14 - dropped).bitwise_right_shift_(15)  # -1 below the threshold, else 0
         return states * sign.add_(1).to(states.dtype).mul_(2**15 / (2**15 - dropped))
 

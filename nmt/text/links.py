@@ -43,10 +43,7 @@ def read_links(
         size = None if sizes is None or number > len(sizes) else sizes[number - 1]
         gold.append(_parse(line, f"{path}, line {number}", int(one_based), reverse=reverse, size=size))
     if sizes is not None and len(gold) != len(sizes):
-        raise UserError(
-            f"{path} has {len(gold)} lines, but there are {len(sizes)} sentence pairs",
-            _LINES,
-        )
+        raise UserError(f"{path} has {len(gold)} lines, but there are {len(sizes)} sentence pairs", _LINES)
     return gold
 
 

@@ -1,6 +1,7 @@
 """Links between words, as shares of tokens."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nmt.cli.train import _data_section
 from nmt.config import CharactersConfig, SentencePieceConfig, WordsConfig
 from nmt.data.guiding import Guide, collate_links
 from nmt.data.loader import batches
@@ -150,6 +152,11 @@ def test_what_the_tokenizer_joins_has_no_links(text, tmp_path):
     corpus = prepare(load_config(None, base=base), tmp_path / "out", report=said.append).train
     assert "training: 4 pairs; 1 without their links: the tokenizer makes other words of the line" in said
     assert [len(corpus.links(i)) for i in range(4)] == [0, 0, 3, 1]
+
+
+def test_a_prepared_corpus_stands_in_place_of_links():
+    """Those of a configuration file are of the text that --data replaces."""
+    assert _data_section(None, None, None, None, Path("corpus"))["links"] is None
 
 
 @pytest.mark.parametrize(
