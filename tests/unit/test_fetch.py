@@ -213,7 +213,7 @@ def test_command_prints_the_folder_alone(tmp_path: Path) -> None:
     assert done.stdout == f"{out}\n"
     assert "train.en: generated" in done.stderr
     assert "licence: CC0 1.0" in done.stderr
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 10  # 3 on a quiet machine
     for split, count in (("train", 20_000), ("dev", 1_000), ("test", 1_000), ("names", 300), ("long", 300)):
         assert (out / f"{split}.en").read_bytes().count(b"\n") == count
     assert (out / "train.en").read_text("utf-8").startswith("he hit me with a pie\n")
