@@ -20,13 +20,11 @@ from recipes.ablation import More, Recipe, Study, Task
 from recipes.study import Pair, log_of, nmt, options_of, start
 
 MODELS = ("transformer", "rnn")
-STAGES = (("pieces",), ("subwords",), ("rdrop", "simcut"), ("mean",))
-"""What is tried in turn; of two in a stage one is kept at most."""
+STAGES = (("pieces",), ("subwords",), ("mean",))
+"""What is tried in turn; of several in a stage one is kept at most."""
 INGREDIENTS = {
     "pieces": ("tokenizer.size=2000",),
     "subwords": ("train.subword_sampling={kind: bpe_dropout, rate: 0.1}",),
-    "rdrop": ("train.consistency={kind: rdrop, weight: 5}",),
-    "simcut": ("train.consistency={kind: simcut, weight: 3, cut: 0.05}",),
     "mean": ("train.mean_decay=0.999",),
     "back": (),  # both are more text, see `learn_from_mono`
     "self": (),
@@ -41,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = options_of(__doc__, seeds=(1,))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--directions", nargs="+", choices=DIRECTIONS, default=list(DIRECTIONS))
-    parser.add_argument("--minutes", type=float, default=30.0, help="of each training, validations included")
+    parser.add_argument("--minutes", type=float, default=20.0, help="of each training, validations included")
     parser.add_argument("--test", action="store_true", help="score the rows that dev has chosen, and train nothing")
     options = parser.parse_args(arguments)
     tasks, mono = {name: find(options.data, name) for name in DIRECTIONS}, _file(options.data, "mono", "chr")

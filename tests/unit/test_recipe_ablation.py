@@ -156,10 +156,10 @@ def test_every_row_is_a_configuration() -> None:
     for module, yaml in ((multi30k, "multi30k/small"), (chren, "chren/transformer"), (chren, "chren/rnn")):
         for one in module.INGREDIENTS.values():
             load_config(RECIPES / f"{yaml}.yaml", [*one, "train.average=null"])
-    every = [setting for name in ("pieces", "subwords", "simcut", "mean") for setting in chren.INGREDIENTS[name]]
+    every = [setting for name in ("pieces", "subwords", "mean") for setting in chren.INGREDIENTS[name]]
     config = load_config(RECIPES / "chren" / "rnn.yaml", every)
     assert (config.tokenizer.size, config.train.mean_decay) == (2000, 0.999)  # type: ignore[union-attr]
-    assert (config.train.subword_sampling.kind, config.train.consistency.kind) == ("bpe_dropout", "simcut")
+    assert config.train.subword_sampling.kind == "bpe_dropout"
 
 
 def test_only_what_is_missing_is_trained(nmt: Nmt, call: Callable[..., Any]) -> None:
@@ -245,14 +245,14 @@ def best_with(nmt: Nmt, *names: str) -> None:
 
 
 def test_each_ingredient_is_tried_on_top_of_what_is_kept(nmt: Nmt, call: Callable[..., Any], tmp_path: Path) -> None:
-    best_with(nmt, "rnn", "rnn+subwords", "rnn+subwords+simcut")
-    nmt.right |= {"transformer": 4, "rnn+pieces": 3, "rnn+subwords+rdrop": 2, "rnn+subwords+simcut+mean": 1}
+    best_with(nmt, "rnn", "rnn+subwords")
+    nmt.right |= {"transformer": 4, "rnn+pieces": 3, "rnn+subwords+mean": 1}
     call(chren, "--directions", "chr-en")
-    kept = "rnn+subwords+simcut"
-    path = ["transformer", "rnn", "rnn+pieces", "rnn+subwords", "rnn+subwords+rdrop", kept, f"{kept}+mean"]
+    kept = "rnn+subwords"
+    path = ["transformer", "rnn", "rnn+pieces", kept, f"{kept}+mean"]
     assert nmt.trained() == [f"chr-en/{name}-1" for name in [*path, f"{kept}+self"]]
     call(chren, "--directions", "en-chr")
-    assert nmt.trained()[8:] == [f"en-chr/{name}-1" for name in [*path, f"{kept}+back"]]
+    assert nmt.trained()[6:] == [f"en-chr/{name}-1" for name in [*path, f"{kept}+back"]]
     ((_, run, mono, *_),) = [words for words in nmt.said if words[0] == "backtranslate"]  # once for both
     assert run == str(tmp_path / "out" / "chr-en" / f"{kept}-1")
     assert mono.endswith("mono.chr.gz")
