@@ -61,13 +61,14 @@ def test_the_nearest_size_counts(pairs, size):
 
 
 def test_thirty_thousand_pairs_get_what_the_recipe_has():
-    """recipes/multi30k/transformer.yaml was measured."""
+    """recipes/multi30k/transformer.yaml was measured. Its rate comes down to nothing at a known end; patience, which ends
+    a chosen training, cannot know it."""
     ours, recipe = settings(30_000), load_config(ROOT / "recipes/multi30k/transformer.yaml")
     assert ours.model == recipe.model
     assert ours.tokenizer == recipe.tokenizer
     assert ours.data.max_tokens == recipe.data.max_tokens
     assert ours.train.optimizer == recipe.train.optimizer
-    assert ours.train.schedule == recipe.train.schedule
+    assert ours.train.patience is not None
 
 
 def test_what_the_user_says_wins(tmp_path):
