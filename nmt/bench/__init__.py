@@ -23,6 +23,7 @@ from nmt.models.build import build_model
 from nmt.search.beam import beam_search
 from nmt.search.penalty import length_penalty
 from nmt.search.rules import AtLeast
+from nmt.train.fused import check_compiler, compile_layers
 from nmt.train.objective import Objective
 from nmt.train.optim import make_optimizer
 from nmt.train.step import label_tokens, train_step
@@ -52,7 +53,7 @@ class Speed(NamedTuple):
     work: float  # model FLOP per target token or sentence, see `forward_flops`; backward is twice forward
     flops: float  # model FLOP per second
     peak: float  # FLOP per second of a large matrix product in the same precision, measured just before
-    precision: str
+    precision: str  # such as "bfloat16", or "bfloat16, compiled"
     parts: dict[str, Part]  # of the middle one of as many repeats again
 
     @property
@@ -75,6 +76,9 @@ def bench_train(config: Config, *, vocabulary: int, length: int, steps: int, dev
     model = build_model(config.model, vocabulary, vocabulary).eval()
     work = forward_flops(model, random_batch(1, length, vocabulary))
     model.to(device).train()
+    if config.train.compile:
+        check_compiler(device)
+        compile_layers(model)
     optimizer, objective = make_optimizer(config.train.optimizer, model), Objective(model, config.train)
     batch = random_batch(max(1, config.data.max_tokens // (length + 1)), length, vocabulary)
     tokens = label_tokens(batch)
@@ -109,7 +113,8 @@ def bench_train(config: Config, *, vocabulary: int, length: int, steps: int, dev
     }
     flops = {part: len(batch.src.ids) * each for part, each in flops.items()}
     parts = middle([step_by_part(index) for index in range(steps)])
-    return summary(tokens, "target tokens/s", times, flops=flops, parts=parts, peak=peak, precision=precision)
+    how = f"{precision}, compiled" if config.train.compile else precision
+    return summary(tokens, "target tokens/s", times, flops=flops, parts=parts, peak=peak, precision=how)
 
 
 def bench_decode(

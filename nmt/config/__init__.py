@@ -225,6 +225,12 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _something_compiles(self) -> Self:
+        if self.train.compile and self.model.encoder.kind == self.model.decoder.kind == "rnn":
+            raise ValueError("train.compile fuses the layers of a transformer, which this model lacks: set it to false")
+        return self
+
+    @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         if self.model.embedding.tie == "all" and not self.tokenizer.joint:
             raise ValueError("model.embedding.tie: all shares one embedding, so it needs tokenizer.joint: true")

@@ -150,6 +150,10 @@ class TrainConfig(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of matrix products; auto takes what this machine is fast at"
     )
+    compile: bool = Field(
+        False,
+        description="let PyTorch's compiler fuse the layers of a transformer: takes minutes at first; slower on a CPU",
+    )
     seed: Annotated[int, Field(ge=0)] = 1
     log_every: PositiveInt = 50
     validate_every: PositiveInt = 500

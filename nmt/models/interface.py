@@ -9,6 +9,7 @@ E extra copyable ids of this batch. Masks are boolean, True = real token. Ids ar
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Generic, Literal, NamedTuple, Protocol, Self, TypeVar
 
 import torch
@@ -129,6 +130,10 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, src: Padded, probe: Probe | None = None) -> Memory: ...
 
+    def fusible(self) -> Iterable[nn.Module]:
+        """The layers that `train.compile` compiles, if this has any that gain from it."""
+        return ()
+
 
 class Decoder(nn.Module, ABC, Generic[StateT]):
     """Writes the target: a known one at once (`decode`), or one token at a time (`step`). The two must agree."""
@@ -151,6 +156,10 @@ class Decoder(nn.Module, ABC, Generic[StateT]):
     @abstractmethod
     def decode(self, tgt_in: Tensor, source: Source, probe: Probe | None = None) -> Features:
         """Reads known targets, `tgt_in` [B,T] right-padded, and speaks of each next token: features with Q = T."""
+
+    def fusible(self) -> Iterable[nn.Module]:
+        """As of an encoder."""
+        return ()
 
 
 class Subset(NamedTuple):

@@ -21,7 +21,7 @@ class Dropout(nn.Dropout):
     def forward(self, states: Tensor) -> Tensor:
         if not self.training or self.p == 0.0:
             return states
-        if states.device.type != "cpu":
+        if states.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(states)
         draws = torch.empty(-(-states.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         lots = draws.view(torch.int16)[: states.numel()].view(states.shape)

@@ -5,8 +5,7 @@ Shapes: see the legend in `interface.py`; L layers, P positions written, Dh = D/
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, assert_never, cast
 
 import torch
@@ -18,8 +17,6 @@ from nmt.models.interface import Alignment, Decoder, Encoder, Features, Memory, 
 from nmt.models.layers import Dropout, TokenEmbedding
 from nmt.models.multihead import BasicSelfAttention, CrossAttention, SelfAttention
 from nmt.models.positions import Places, Positions, build_positions
-
-LookBack = Callable[[Tensor], Tensor]
 
 
 class Residual(nn.Module):
@@ -126,6 +123,9 @@ class TransformerEncoder(Encoder):
             states = states * mask[:, :, None]
         return Memory(states, mask, states.sum(dim=1) / src.lengths[:, None])  # their mean as the summary
 
+    def fusible(self) -> Iterable[nn.Module]:
+        return self.layers
+
 
 class DecoderLayer(nn.Module):
     def __init__(self, config: TransformerDecoderConfig, number: int, memory_width: int, dropout: float) -> None:
@@ -141,19 +141,32 @@ class DecoderLayer(nn.Module):
     def forward(
         self,
         states: Tensor,
+        places: Places,
+        past: Past | None,
         keys: tuple[Tensor, Tensor],
         mask: Tensor | None,
-        *,
-        look_back: LookBack,
         probe: Probe | None = None,
     ) -> Tensor:
-        """[B,Q,D]. `look_back` is the self-attention, which alone differs between a known target and one step; `keys`
-        are those of the memory, and its values."""
+        """[B,Q,D]: a known target, or, after a `past`, one step. `keys` are those of the memory, and its values."""
+
+        def look_back(states: Tensor) -> Tensor:
+            if past is None:
+                return self.attention(states, places, causal=True, probe=probe)
+            return self.attention.step(states, places, *past)
+
         states = self.around_attention(states, look_back)
         states = self.around_cross(states, lambda x: self.cross(x, *keys, mask, probe))
         if self.feed_forward is None or self.around_feed_forward is None:
             return states
         return self.around_feed_forward(states, self.feed_forward)
+
+
+class Past(NamedTuple):
+    """What self-attention looks back at in one step: see `SelfAttention.step`."""
+
+    keys: Tensor  # [B,H,P*K,Dh]
+    values: Tensor  # [B,H,P*K,Dh]
+    allowed: Tensor | None  # [B,1,K,P*K]
 
 
 class Listener:
@@ -201,13 +214,16 @@ class KVCache(NamedTuple):
         own = torch.arange(beams, device=self.writers.device)[:, None].expand(sentences, -1, 1)
         return self._replace(writers=torch.cat([self.writers, own], dim=2))
 
-    def layer(self, number: int) -> tuple[Tensor, Tensor]:
-        """[B,H,P*K,Dh] each: what a layer attends to."""
-        used = self.position * self.writers.shape[1]
-        return self.keys[number, :, :, :used], self.values[number, :, :, :used]
+    def layers(self) -> list[Past]:
+        """What each layer attends to: all that is written, of which a beam sees its own past."""
+        used, own = self.position * self.writers.shape[1], self._own()
+        return [
+            Past(self.keys[number, :, :, :used], self.values[number, :, :, :used], own)
+            for number in range(len(self.keys))
+        ]
 
-    def allowed(self) -> Tensor | None:
-        """[B,1,K,P*K] which of them are a beam's own past; None when there is one beam."""
+    def _own(self) -> Tensor | None:
+        """[B,1,K,P*K] what is a beam's own past; None when there is one beam."""
         beams = self.writers.shape[1]
         if beams == 1:
             return None
@@ -245,6 +261,9 @@ class TransformerDecoder(Decoder[KVCache]):
         if guided and pointer is not None:
             self.alignment = Alignment(self.pointing, "output", pointer.head)
 
+    def fusible(self) -> Iterable[nn.Module]:
+        return self.layers
+
     def prepare(self, memory: Memory) -> tuple[Tensor, ...]:
         return tuple(part for layer in self.layers for part in layer.cross.keys(memory.states))  # 2L times [B,H,S,Dh]
 
@@ -262,37 +281,29 @@ class TransformerDecoder(Decoder[KVCache]):
         here = torch.full((1,), state.position, device=tokens.device)  # where all beams stand
         state = state.next()
         written = torch.arange(state.position, device=tokens.device).repeat_interleave(tokens.shape[1])  # [P*K]
-        allowed, places = state.allowed(), self.place.positions.places(here, written)
-
-        def look_back(number: int, layer: DecoderLayer) -> LookBack:
-            keys, values = state.layer(number)
-            return lambda states: layer.attention.step(states, places, keys, values, allowed)
-
-        return self._read(tokens, here, source, list(itertools.starmap(look_back, enumerate(self.layers)))), state
+        places = self.place.positions.places(here, written)
+        return self._read(tokens, here, places, state.layers(), source), state
 
     def decode(self, tgt_in: Tensor, source: Source, probe: Probe | None = None) -> Features:
         positions = torch.arange(tgt_in.shape[1], device=tgt_in.device)
         places = self.place.positions.places(positions, positions)
-
-        def look_back(layer: DecoderLayer) -> LookBack:
-            return lambda states: layer.attention(states, places, causal=True, probe=probe)
-
-        return self._read(tgt_in, positions, source, [look_back(layer) for layer in self.layers], probe)
+        return self._read(tgt_in, positions, places, [None] * len(self.layers), source, probe)
 
     def _read(
         self,
         tokens: Tensor,
         positions: Tensor,
+        places: Places,
+        pasts: Sequence[Past | None],
         source: Source,
-        look_back: list[LookBack],
         probe: Probe | None = None,
     ) -> Features:
-        """tokens [B,Q] at `positions` [Q], or [1] for all."""
+        """tokens [B,Q] at `positions` [Q], or [1] for all; `pasts` as the layers have them."""
         embedded = self.embedding.lookup(tokens)  # [B,Q,D]
         states = self.place(embedded, positions)
         keys = zip(source.keys[::2], source.keys[1::2], strict=True)
         listener = None if self.pointer is None else Listener(self.pointer.head, probe)
-        for layer, pair, past in zip(self.layers, keys, look_back, strict=True):
+        for layer, past, pair in zip(self.layers, pasts, keys, strict=True):
             heard_by = listener if listener is not None and layer.cross.name == self.pointing else probe
-            states = layer(states, pair, source.memory.mask, look_back=past, probe=heard_by)
+            states = layer(states, places, past, pair, source.memory.mask, heard_by)
         return Features(self.norm(states), None, embedded, None if listener is None else listener.weights)

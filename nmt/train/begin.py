@@ -23,6 +23,7 @@ from nmt.text.lines import count_lines
 from nmt.text.sampling import check_sampling
 from nmt.text.vectors import check_vectors, check_words
 from nmt.train.checkpoint import trained_checkpoint
+from nmt.train.fused import check_compiler
 from nmt.train.metrics import Console
 from nmt.train.order import Order
 from nmt.train.session import differences, fingerprints, train_run
@@ -46,6 +47,8 @@ def begin(order: Order, config: Config) -> int:
 
     world = this_world()
     place = world.device(order.device)
+    if config.train.compile:
+        check_compiler(place)
     vectors = [] if other is not None else _vectors_of(config)
     for file, _ in vectors:
         check_vectors(file, config.model.embedding.width)

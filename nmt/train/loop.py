@@ -28,6 +28,7 @@ from nmt.train.checkpoint import (
     start_from,
     tidy,
 )
+from nmt.train.fused import compile_layers, interpreted
 from nmt.train.judge import judge_average, remember, report_validation
 from nmt.train.mean import RunningMean
 from nmt.train.metrics import Console, Reporter, Window
@@ -86,6 +87,9 @@ def train(
     if model.decoder.alignment is not None or config.align.attention is not None:
         reading = choose_reading(model, config.align, device=device)  # a mistake in the settings is told now
     model.train()
+    if settings.compile:
+        compile_layers(model)
+        console.say("the layers are compiled as batches come: the first updates take longer")
     optimizer, objective = make_optimizer(settings.optimizer, model), Objective(model, settings)
     mean = RunningMean(model, settings.mean_decay)
     state = TrainState()
@@ -163,7 +167,7 @@ def train(
             if state.step % settings.validate_every == 0 or state.step == settings.steps or out_of_time:
                 console.note("translating the development set")
                 state.window = window.save()  # before the weights are judged: raises if they have diverged
-                with mean.judged(), memory_for_validation():
+                with mean.judged(), memory_for_validation(), interpreted():
                     validation = validate(
                         model,
                         prepared,
@@ -195,7 +199,8 @@ def train(
         console.say(f"interrupted: saved at step {state.step}. To go on: nmt train {run.path} --resume")
         return Outcome(state.step, run.pointed("best"), state.best, caught)
     console.say(reason)
-    score = judge_average(run, model, prepared, state, device=device, console=console, reading=reading, world=world)
+    with interpreted():
+        score = judge_average(run, model, prepared, state, device=device, console=console, reading=reading, world=world)
     if world.is_first:
         write_report(run, training=False)  # once more, as `best` may have moved
     return Outcome(state.step, run.pointed("best"), score, None)

@@ -19,6 +19,7 @@ from nmt.device import describe_machine
 from nmt.errors import UserError
 from nmt.rundir import RunDir, describe_software
 from nmt.settings.load import load_config
+from nmt.train.fused import check_compiler
 from nmt.train.loop import Outcome, train
 from nmt.train.metrics import Console
 from nmt.train.world import World, this_world
@@ -92,6 +93,8 @@ def go_on(path: Path, overrides: Sequence[str], *, device: str, budget: float | 
         )
     world = this_world()
     place = world.device(device)
+    if config.train.compile:
+        check_compiler(place)
     _check_batches(run, config, world.size)
     prepared = _corpus_of(run)
     if config != run.config:

@@ -8,8 +8,10 @@ out=${1:-gpu.jsonl}
 for size in base big; do
     config=recipes/speed/$size.yaml
     for precision in bfloat16 float32; do
-        "$nmt" bench train "$config" --vocabulary 32000 --length 30 --steps 20 --json \
-            --set train.precision=$precision "$@" >>"$out"
+        for compile in true false; do
+            "$nmt" bench train "$config" --vocabulary 32000 --length 30 --steps 20 --json \
+                --set train.precision=$precision --set train.compile=$compile "$@" >>"$out"
+        done
         "$nmt" bench decode "$config" --vocabulary 32000 --length 30 --steps 32 --sentences 256 --json \
             --set search.precision=$precision "$@" >>"$out"
     done

@@ -14,6 +14,7 @@ from nmt.data.prepare import prepare
 from nmt.models.build import build_model
 from nmt.rundir import RunDir
 from nmt.settings.load import load_config
+from nmt.train.fused import check_compiler, compile_layers
 from nmt.train.loop import train
 from nmt.train.metrics import Console
 from nmt.train.objective import Objective
@@ -54,6 +55,20 @@ def test_training_steps_lower_the_loss(name, precision, device):
         assert (sums.device.type, sums.shape) == (device.type, (3,))
         losses.append(float(sums[1]) / (2 * label_tokens(pairs)))
     assert all(parameter.dtype == torch.float32 and parameter.isfinite().all() for parameter in model.parameters())
+    assert sum(losses[-5:]) / 5 < 0.85 * losses[0]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_compiled_layers_learn(precision, device):
+    check_compiler(device)
+    torch.manual_seed(1)
+    model = build_model(ZOO["transformer"], TGT_SIZE, TGT_SIZE).to(device).train()
+    compile_layers(model)
+    step = training(model, device, precision, lr=5e-3)
+    losses = []
+    for number in range(40):
+        pairs = batch(12 + number % 5)  # of many shapes
+        losses.append(float(step((number, pairs))[1]) / label_tokens(pairs))
     assert sum(losses[-5:]) / 5 < 0.85 * losses[0]
 
 

@@ -61,8 +61,8 @@ def test_the_nearest_size_counts(pairs, size):
 
 
 def test_thirty_thousand_pairs_get_what_the_recipe_has():
-    """recipes/multi30k/transformer.yaml was measured. Its rate comes down to nothing at a known end; patience, which ends
-    a chosen training, cannot know it."""
+    """recipes/multi30k/transformer.yaml was measured. Its rate comes down to nothing at a known end; patience, which
+    ends a chosen training, cannot know it."""
     ours, recipe = settings(30_000), load_config(ROOT / "recipes/multi30k/transformer.yaml")
     assert ours.model == recipe.model
     assert ours.tokenizer == recipe.tokenizer
