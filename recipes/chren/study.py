@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = options_of(__doc__, seeds=(1,))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--directions", nargs="+", choices=DIRECTIONS, default=list(DIRECTIONS))
-    parser.add_argument("--minutes", type=float, default=20.0, help="of each training, validations included")
+    parser.add_argument("--minutes", type=float, default=60.0, help="a training has at most")
     parser.add_argument("--test", action="store_true", help="score the rows that dev has chosen, and train nothing")
     options = parser.parse_args(arguments)
     tasks, mono = {name: find(options.data, name) for name in DIRECTIONS}, _file(options.data, "mono", "chr")
