@@ -18,7 +18,7 @@ import torch
 from nmt.bench.parts import Laps, drain, forward_flops, middle
 from nmt.config import Config
 from nmt.data.batch import Batch, collate
-from nmt.device import resolve_precision
+from nmt.device import resolve_precision, round_float32
 from nmt.models.build import build_model
 from nmt.search.beam import beam_search
 from nmt.search.penalty import length_penalty
@@ -72,7 +72,9 @@ def bench_train(config: Config, *, vocabulary: int, length: int, steps: int, dev
     Parts: encoder, decoder and head forward; backward; optimiser (clipping and update); other.
     """
     precision = resolve_precision(config.train.precision, device)
-    peak = matrix_peak(DTYPES[precision], device)
+    if precision == "tf32":
+        round_float32(True)
+    peak = matrix_peak(DTYPES.get(precision, torch.float32), device)
     model = build_model(config.model, vocabulary, vocabulary).eval()
     work = forward_flops(model, random_batch(1, length, vocabulary))
     model.to(device).train()

@@ -147,8 +147,8 @@ class TrainConfig(Settings):
         description="cut words into other subwords in each epoch: helps most where there are few pairs, and with rare "
         "or misspelled words; lines get longer, and batches with them: beyond data.max_tokens by a fifth or so",
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of matrix products; auto takes what this machine is fast at"
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = Field(
+        "auto", description="of matrix products (tf32: on NVIDIA GPUs); auto takes what this machine is fast at"
     )
     compile: bool = Field(
         False,

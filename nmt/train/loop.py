@@ -16,6 +16,7 @@ from nmt.data.copying import make_copier
 from nmt.data.guiding import Guide
 from nmt.data.loader import batches
 from nmt.data.prepare import Prepared
+from nmt.device import round_float32
 from nmt.models.build import build_model
 from nmt.report import write_report
 from nmt.rundir import RunDir
@@ -76,6 +77,8 @@ def train(
     they do what one would with `train.accumulate` so many times larger, and only the first writes files.
     """
     config, settings = run.config, run.config.train
+    if settings.precision == "tf32":
+        round_float32(True)
     torch.manual_seed(settings.seed)
     src, tgt = prepared.tokenizers
     samplers = make_samplers(prepared.tokenizers, settings.subword_sampling, max_length=config.data.max_length)

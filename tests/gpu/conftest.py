@@ -25,12 +25,6 @@ def device() -> torch.device:
         pytest.skip(f"{error.message} (NMT_TEST_DEVICE names another)")
 
 
-@pytest.fixture(autouse=True)
-def _full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """cuDNN's recurrent layers round their input to TF32 unless told otherwise: three digits, as in bfloat16."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-
-
 @pytest.fixture
 def synchronisations(device: torch.device) -> Callable[[Callable[[], object]], int]:
     """How often the host waits for the device in an action, by PyTorch's own account."""

@@ -11,6 +11,7 @@ from zoo import TGT_SIZE, ZOO, batch, build, each_model
 
 from nmt.config import AdamConfig, Config, DataConfig, TrainConfig, WordsConfig
 from nmt.data.prepare import prepare
+from nmt.device import round_float32
 from nmt.models.build import build_model
 from nmt.rundir import RunDir
 from nmt.settings.load import load_config
@@ -56,6 +57,21 @@ def test_training_steps_lower_the_loss(name, precision, device):
         losses.append(float(sums[1]) / (2 * label_tokens(pairs)))
     assert all(parameter.dtype == torch.float32 and parameter.isfinite().all() for parameter in model.parameters())
     assert sum(losses[-5:]) / 5 < 0.85 * losses[0]
+
+
+def test_tf32_is_near_to_float32(device):
+    """And not equal: it has 10 bits of mantissa."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+        pytest.skip("TF32 is of NVIDIA GPUs, from Ampere on")
+    one, other = (torch.randn(512, 512, device=device) for _ in range(2))
+    exact = one @ other
+    try:
+        round_float32(True)
+        rounded = one @ other
+    finally:
+        round_float32(False)
+    assert not torch.equal(rounded, exact)
+    torch.testing.assert_close(rounded, exact, atol=0.1, rtol=0.0)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from nmt.device import resolve_device
+from nmt.device import resolve_device, resolve_precision, round_float32
 from nmt.errors import UserError
 
 
@@ -17,6 +17,32 @@ def test_devices_by_name():
     for name in ("gpu", "cuda:x", "cpu:0", ""):
         with pytest.raises(UserError, match="no such device"):
             resolve_device(name)
+
+
+@pytest.fixture
+def _rounding():
+    """As PyTorch has it, before and after."""
+    yield
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True
+
+
+def test_float32_is_not_rounded_unless_it_may(monkeypatch, _rounding):
+    """Products of a GPU: PyTorch's own default lets recurrent layers round, which here is set off with the device."""
+    round_float32(True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    resolve_device("cuda")
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
+    round_float32(True)
+    assert torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
+
+
+def test_tf32_is_of_gpus():
+    assert resolve_precision("tf32", torch.device("cuda")) == "tf32"
+    with pytest.raises(UserError, match="precision tf32 is of NVIDIA GPUs, not of cpu"):
+        resolve_precision("tf32", torch.device("cpu"))
 
 
 PAGES = """
