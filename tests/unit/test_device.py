@@ -26,7 +26,8 @@ def _rounding():
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True
 
 
-def test_float32_is_not_rounded_unless_it_may(monkeypatch, _rounding):
+@pytest.mark.usefixtures("_rounding")
+def test_float32_is_not_rounded_unless_it_may(monkeypatch):
     """Products of a GPU: PyTorch's own default lets recurrent layers round, which here is set off with the device."""
     round_float32(True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
