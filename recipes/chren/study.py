@@ -20,12 +20,11 @@ from recipes.ablation import More, Recipe, Study, Task
 from recipes.study import Pair, log_of, nmt, options_of, start
 
 MODELS = ("transformer", "rnn")
-STAGES = (("pieces",), ("subwords",), ("mean",))
+STAGES = (("pieces",), ("subwords",))
 """What is tried in turn; of several in a stage one is kept at most."""
 INGREDIENTS = {
     "pieces": ("tokenizer.size=2000",),
     "subwords": ("train.subword_sampling={kind: bpe_dropout, rate: 0.1}",),
-    "mean": ("train.mean_decay=0.999",),
     "back": (),  # both are more text, see `learn_from_mono`
     "self": (),
 }
