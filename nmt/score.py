@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from nmt.align.extract import default_reading, forced_weights
-from nmt.data.copying import Example, collate_examples, make_example
+from nmt.data.batch import Ids
+from nmt.data.example import Example, collate_examples
 from nmt.data.plan import plan_evaluation
 from nmt.errors import UserError
 from nmt.search.penalty import length_penalty
@@ -54,7 +55,7 @@ def _score_window(translator: Translator, pairs: Sequence[tuple[str, str]]) -> l
     for n, ((a, b), (a_ids, b_ids)) in enumerate(zip(pairs, encoded, strict=True)):
         problem = _problem(a, len(a_ids), len(b_ids), translator.search.max_source)
         if problem is None:
-            examples[n] = make_example(translator.copier, (a, a_ids), (b, b_ids))
+            examples[n] = translator.feeder.example((a, a_ids), (b, b_ids))
         else:
             results[n] = PairScore(math.nan, math.nan, [], [], problem)
     numbers = list(examples)
@@ -80,11 +81,12 @@ def _score_batch(translator: Translator, examples: Sequence[Example]) -> list[Pa
         nll = translator.model(collate_examples(examples).to(translator.device)).nll.cpu()  # [B,T]
     penalty = length_penalty(translator.search.length_penalty)
     scores = []
-    for row, covered, (_, tgt, copies) in zip(nll, _coverages(translator, examples), examples, strict=True):
-        tokens = (-row[: len(tgt or ()) + 1]).tolist()
+    for row, covered, example in zip(nll, _coverages(translator, examples), examples, strict=True):
+        tgt: Ids = () if example.tgt is None else example.tgt
+        tokens = (-row[: len(tgt) + 1]).tolist()
         log_prob = sum(tokens)
         score = float(penalty(torch.tensor(log_prob, dtype=torch.float64), len(tokens))) + covered
-        pieces = translator.tokenizers[1].pieces(list(tgt or ()), () if copies is None else copies.extras)
+        pieces = translator.tokenizers[1].pieces(list(tgt), () if example.copies is None else example.copies.extras)
         scores.append(PairScore(log_prob, score, tokens, pieces))
     return scores
 
@@ -94,6 +96,6 @@ def _coverages(translator: Translator, examples: Sequence[Example]) -> list[floa
     search, model = translator.search, translator.model
     if not search.coverage_penalty:
         return [0.0] * len(examples)
-    pairs = [(example.src, example.tgt if example.tgt is not None else ()) for example in examples]
-    found = forced_weights(model, pairs, default_reading(model), device=translator.device, max_tokens=search.max_tokens)
+    reading = default_reading(model)
+    found = forced_weights(model, examples, reading, device=translator.device, max_tokens=search.max_tokens)
     return [search.coverage_penalty * coverage(weights[:-1, :-1]) for weights in found]

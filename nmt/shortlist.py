@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nmt.data.batch import PAD, UNK, Ids
-from nmt.data.copying import Example
+from nmt.data.example import Example
 from nmt.errors import UserError
 from nmt.text.lines import read_lines
 from nmt.text.tokenizer import Tokenizer

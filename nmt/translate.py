@@ -22,7 +22,7 @@ from nmt.align.maps import AttentionMap, Weights
 from nmt.config import SearchConfig
 from nmt.consensus import consensus
 from nmt.data.batch import Ids
-from nmt.data.copying import Example, collate_examples, make_copier, make_example
+from nmt.data.example import Example, Feeder, collate_examples
 from nmt.data.plan import plan_evaluation
 from nmt.device import resolve_device, resolve_precision
 from nmt.errors import UserError
@@ -97,7 +97,7 @@ class Translator:
         self.model = copy.deepcopy(model).to(device=device, dtype=dtype).eval()
         pack(self.model)
         self.tokenizers = tokenizers
-        self.copier = make_copier(*tokenizers) if model.copies else None
+        self.feeder = Feeder(*tokenizers, copies=model.copies, spells=model.spells)
         self.search = search
         self.device = device
         self.shortlist = shortlist
@@ -199,11 +199,8 @@ class Translator:
             return Translation([], f"{len(ids):,} tokens, more than search.max_source: {search.max_source:,}")
         if not len(ids) or not text.strip():
             return Translation([], None)
-        example = make_example(self.copier, (text, ids))
-        begins: Ids = tgt.encode(prefix)
-        if self.copier is not None and example.copies is not None:
-            begins = self.copier.labels(prefix, begins, example.copies)
-        return _Task(number, text, example, begins)
+        example = self.feeder.example((text, ids))
+        return _Task(number, text, example, self.feeder.prefix(prefix, tgt.encode(prefix), example))
 
     def _translate_batch(self, tasks: Sequence[_Task], search: SearchConfig) -> Iterator[list[Candidate]]:
         """The candidates for each task, best first."""
@@ -273,10 +270,12 @@ class Translator:
     ) -> list[list[Hypothesis]]:
         """The hypotheses by score + weight * sum over the source's tokens of log min(1, sum of the attention that each
         of them got) (Wu et al. 2016, equation 15), attention being read off a forced pass."""
-        pairs = [(task.example.src, h.tokens) for task, n_best in zip(tasks, found, strict=True) for h in n_best]
+        examples = [
+            task.example._replace(tgt=h.tokens) for task, n_best in zip(tasks, found, strict=True) for h in n_best
+        ]
         reading = default_reading(self.model)
         weights = iter(
-            forced_weights(self.model, pairs, reading, device=self.device, max_tokens=self.search.max_tokens)
+            forced_weights(self.model, examples, reading, device=self.device, max_tokens=self.search.max_tokens)
         )
         ranked = []
         for n_best in found:

@@ -24,14 +24,18 @@ def with_weights(
     translator: Translator, translations: Iterable[Translation], reading: Reading
 ) -> Iterator[tuple[Translation, list[Weights]]]:
     """Each translation with the weights [T+1,S+1] of each of its candidates, EOS included on both sides."""
-    encode = translator.tokenizers[0].encode
+    encode, feeder = translator.tokenizers[0].encode, translator.feeder
     iterator = iter(translations)
     while chunk := list(islice(iterator, TOGETHER)):
-        pairs = [(encode(t.source), candidate.hypothesis.tokens) for t in chunk for candidate in t.candidates]
+        examples = [
+            feeder.example((t.source, encode(t.source)))._replace(tgt=candidate.hypothesis.tokens)
+            for t in chunk
+            for candidate in t.candidates
+        ]
         found = iter(
             forced_weights(
                 translator.model,
-                pairs,
+                examples,
                 reading,
                 device=translator.device,
                 max_tokens=translator.search.max_tokens,

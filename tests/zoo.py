@@ -33,6 +33,7 @@ from nmt.config import (
 )
 from nmt.data import batch as data_batch
 from nmt.data.batch import EOS, Batch, pad
+from nmt.data.spelling import collate_spelled
 from nmt.models.build import build_model
 from nmt.models.seq2seq import Seq2Seq
 from nmt.rundir import MODEL, RunDir, distinct_tensors, save_tensors
@@ -70,6 +71,10 @@ def transformer(tie="decoder", encoder=None, decoder=None, **settings):
         decoder=decoder or TransformerDecoderConfig(**SIZES, **settings),
         dropout=0.1,
     )
+
+
+def spelling(config):
+    return config.model_copy(update={"embedding": config.embedding.model_copy(update={"ngrams": 50})})
 
 
 def copying(config, **head):
@@ -112,6 +117,8 @@ ZOO: dict[str, ModelConfig] = {
     "copy-transformer": copying(transformer(), attention=DecoderPointer(layer=2, head=1)),
     "copy-transformer-mean": copying(transformer(tie="none", norm="post"), gate="learned"),
     "copy-transformer-own": copying(transformer(), gate="sentinel", attention=ScaledDotConfig()),
+    "copy-ngrams": spelling(copying(rnn(feeding=True, tie="all"))),
+    "transformer-ngrams": spelling(transformer()),
 }
 
 each_model = pytest.mark.parametrize("name", ZOO)
@@ -157,14 +164,17 @@ def sentences(count: int, seed: int = 1, shortest: int = 1, longest: int = 7, si
 
 
 def collate(src: list[list[int]], tgt: list[list[int]] | None = None) -> Batch:
-    """A batch whose sources have words to copy, for the models that do."""
+    """A batch whose sources have words to copy, and to spell, for the models that do."""
     copies, extras = [], 0
     for sentence in src:
         unknown = dict.fromkeys(token for token in sentence if token >= KNOWN)
         ids = {token: TGT_SIZE + n for n, token in enumerate(unknown)}
         copies.append([*(ids.get(token, token) for token in sentence), EOS])
         extras = max(extras, len(unknown))
-    return data_batch.collate(src, tgt)._replace(copy_ids=pad(copies).ids, extras=extras)
+    batch = data_batch.collate(src, tgt)
+    unknown = [{n: f"w{token}" for n, token in enumerate(sentence) if token >= KNOWN} for sentence in src]
+    spelled = collate_spelled(unknown, batch.src.ids.shape[1])
+    return batch._replace(src=batch.src._replace(spelled=spelled), copy_ids=pad(copies).ids, extras=extras)
 
 
 def batch(count: int = 5, seed: int = 1) -> Batch:

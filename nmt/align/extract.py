@@ -15,6 +15,7 @@ import torch
 from nmt.align.maps import AttentionMap, Weights, piece_map, with_bos, with_eos, word_map
 from nmt.config import AlignConfig
 from nmt.data.batch import UNK, Batch, Ids, collate
+from nmt.data.example import Example, Feeder, collate_examples
 from nmt.data.plan import plan_evaluation
 from nmt.errors import UserError
 from nmt.models.ensemble import CROSS
@@ -42,6 +43,9 @@ class Attends(Protocol):
 
     @property
     def alignment(self) -> Alignment | None: ...
+
+    @property
+    def spells(self) -> bool: ...
 
     def attend(self, batch: Batch, probe: Probe) -> None: ...
 
@@ -133,11 +137,12 @@ def attention_maps(
     if reading is None:
         reading = default_reading(model)
     src_tokenizer, tgt_tokenizer = tokenizers
-    segmented = (_Pair(src_tokenizer.segment(src), tgt_tokenizer.segment(tgt)) for src, tgt in pairs)
+    feeder = Feeder(*tokenizers, spells=model.spells)
+    segmented = (_Pair(src_tokenizer.segment(src), tgt_tokenizer.segment(tgt), src) for src, tgt in pairs)
     named = piece_map if level == "pieces" else word_map
     for window in _windows(segmented, reading):
-        pairs_of_ids = [(src.ids, tgt.ids) for src, tgt in window]
-        found = forced_weights(model, pairs_of_ids, reading, device=device, max_tokens=max_tokens)
+        examples = [feeder.example((pair.line, pair.src.ids), ("", pair.tgt.ids)) for pair in window]
+        found = forced_weights(model, examples, reading, device=device, max_tokens=max_tokens)
         for pair, weights in zip(window, found, strict=True):
             yield named(*_axes(weights, pair, reading, keep_eos))
 
@@ -145,6 +150,7 @@ def attention_maps(
 class _Pair(NamedTuple):
     src: Segments
     tgt: Segments
+    line: str  # that of the source
 
 
 def _shape(src: Ids, tgt: Ids, reading: Reading) -> tuple[int, int]:
@@ -168,33 +174,40 @@ def _windows(pairs: Iterable[_Pair], reading: Reading) -> Iterator[list[_Pair]]:
 
 
 def forced_weights(
-    model: Attends, pairs: Sequence[tuple[Ids, Ids]], reading: Reading, *, device: torch.device, max_tokens: int
+    model: Attends, examples: Sequence[Example], reading: Reading, *, device: torch.device, max_tokens: int
 ) -> list[Weights]:
-    """The weights of each pair of ids, the mean over heads: a row per forced step (or source piece and EOS), a column
-    per position, EOS included. Raises ValueError if the model has no such attention or head."""
-    weights: list[Weights] = [np.empty((0, 0), np.float32)] * len(pairs)
-    lengths = (np.array([len(pair[side]) for pair in pairs], np.int64) for side in (0, 1))
+    """The weights of each example, which has a target, the mean over heads: a row per forced step (or source piece
+    and EOS), a column per position, EOS included. Raises ValueError if the model has no such attention or head."""
+    weights: list[Weights] = [np.empty((0, 0), np.float32)] * len(examples)
+    lengths = (np.array([len(side) for side in sides], np.int64) for sides in zip(*map(_sides, examples), strict=True))
     for rows in plan_evaluation(*lengths, max_tokens=max_tokens):
-        for row, found in zip(rows, _batch_weights(model, [pairs[row] for row in rows], reading, device), strict=True):
+        batch = [examples[row] for row in rows]
+        for row, found in zip(rows, _batch_weights(model, batch, reading, device), strict=True):
             weights[row] = found
     return weights
 
 
+def _sides(example: Example) -> tuple[Ids, Ids]:
+    if example.tgt is None:
+        raise ValueError("a forced pass needs targets")
+    return example.src, example.tgt
+
+
 def _batch_weights(
-    model: Attends, pairs: Sequence[tuple[Ids, Ids]], reading: Reading, device: torch.device
+    model: Attends, examples: Sequence[Example], reading: Reading, device: torch.device
 ) -> list[Weights]:
-    batch = collate([src for src, _ in pairs], [tgt for _, tgt in pairs]).to(device)
+    batch = collate_examples(examples).to(device)
     recorder = Recorder((reading.name,))
     with torch.inference_mode():
         model.attend(batch, recorder)
     weights = reading.weights(recorder.weights()).cpu().numpy()
-    shapes = (_shape(src, tgt, reading) for src, tgt in pairs)
+    shapes = (_shape(*_sides(example), reading) for example in examples)
     return [weights[row, :rows, :columns].copy() for row, (rows, columns) in enumerate(shapes)]
 
 
 def _axes(weights: Weights, pair: _Pair, reading: Reading, keep_eos: bool) -> tuple[Weights, Segments, Segments]:
     """The weights to show, their columns and their rows."""
-    src, tgt = pair
+    src, tgt, _ = pair
     if reading.within is not None:
         side = src if reading.within == "src" else tgt
         if not side.ids:

@@ -234,6 +234,11 @@ class Config(Settings):
     def _parts_fit(self) -> Self:
         if self.model.embedding.tie == "all" and not self.tokenizer.joint:
             raise ValueError("model.embedding.tie: all shares one embedding, so it needs tokenizer.joint: true")
+        if self.model.embedding.ngrams and self.tokenizer.kind != "words":
+            raise ValueError(
+                f"model.embedding.ngrams spells words that the vocabulary lacks, but tokenizer.kind is "
+                f"{self.tokenizer.kind}, which has none: set it to 0, or take words"
+            )
         decoder = self.model.decoder
         if decoder.kind == "rnn" and decoder.attention.kind != "none":
             _check_attention(decoder.attention, "model.decoder", decoder.width, self.model.encoder.width)

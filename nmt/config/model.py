@@ -128,6 +128,11 @@ class EmbeddingConfig(Settings):
         None, description="pretrained vectors of source words to start from: text of word2vec or GloVe, plain or gzip"
     )
     tgt_vectors: str | None = Field(None, description="the same of target words; with tie: all, one of the two is set")
+    ngrams: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="source words that the vocabulary lacks are read as n-grams of characters, which share so many "
+        "vectors, such as 8192; 0: they all look alike (kind: words only)",
+    )
     freeze: bool = Field(
         False, description="do not train the tables that start from vectors, words without a vector included"
     )

@@ -22,12 +22,23 @@ Ids = Sequence[int] | NDArray[np.int64]
 """A sentence."""
 
 
+class Spelled(NamedTuple):
+    """How the U distinct words of a batch are spelled that the vocabulary lacks; see `nmt.data.spelling`."""
+
+    ngrams: Tensor  # [U,G] hashes of their n-grams, from 1; 0 = padding
+    words: Tensor  # [B,L] which of the words, from 1, each token is; 0 = the vocabulary has it
+
+    def to(self, device: torch.device) -> Spelled:
+        return Spelled(self.ngrams.to(device, non_blocking=True), self.words.to(device, non_blocking=True))
+
+
 class Padded(NamedTuple):
     """Right-padded ids."""
 
     ids: Tensor  # [B,L]
     lengths: Tensor  # [B]
     full: bool  # nothing is padded: no mask is needed
+    spelled: Spelled | None = None  # for models that spell unknown words
 
     @property
     def mask(self) -> Tensor | None:
@@ -37,7 +48,12 @@ class Padded(NamedTuple):
         return torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None]
 
     def to(self, device: torch.device) -> Padded:
-        return Padded(self.ids.to(device, non_blocking=True), self.lengths.to(device, non_blocking=True), self.full)
+        return Padded(
+            self.ids.to(device, non_blocking=True),
+            self.lengths.to(device, non_blocking=True),
+            self.full,
+            None if self.spelled is None else self.spelled.to(device),
+        )
 
 
 class Batch(NamedTuple):

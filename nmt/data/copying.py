@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from nmt.data.batch import EOS, UNK, Batch, Ids, collate, pad
+from nmt.data.batch import UNK, Ids
 from nmt.text.tokenizer import ListTokenizer, Tokenizer
 
 
@@ -72,30 +72,3 @@ def make_copier(src: Tokenizer, tgt: Tokenizer) -> Copier:
     if src is not tgt:
         raise ValueError("subwords can be copied within one vocabulary only")
     return SharedCopier()
-
-
-class Example(NamedTuple):
-    """A source line and its target, if it is known, as a model is to be fed them."""
-
-    src: Ids
-    tgt: Ids | None = None
-    copies: Copies | None = None
-
-
-def make_example(copier: Copier | None, src: tuple[str, Ids], tgt: tuple[str, Ids] | None = None) -> Example:
-    """From (line, ids) of each side. `copier`: None = the model does not copy."""
-    if copier is None:
-        return Example(src[1], None if tgt is None else tgt[1])
-    copies = copier.copies(*src)
-    return Example(src[1], None if tgt is None else copier.labels(*tgt, copies), copies)
-
-
-def collate_examples(examples: Sequence[Example], index: Sequence[int] | None = None) -> Batch:
-    """One batch; see `collate`. All examples are alike in having a target, or copies, or none."""
-    targets = [example.tgt for example in examples if example.tgt is not None]
-    batch = collate([example.src for example in examples], targets or None, index)
-    copies = [example.copies for example in examples if example.copies is not None]
-    if not copies:
-        return batch
-    ids = pad([[*copy.ids, EOS] for copy in copies]).ids
-    return batch._replace(copy_ids=ids, extras=max(len(copy.extras) for copy in copies))

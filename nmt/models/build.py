@@ -34,9 +34,9 @@ def build_model(config: ModelConfig, src_size: int, tgt_size: int) -> Seq2Seq:
     tie, width = config.embedding.tie, config.embedding.width
     tgt_table = embedding_table(tgt_size, width)
     src_table = tgt_table if tie == "all" else embedding_table(src_size, width)
-    src_embedding, tgt_embedding = (
-        TokenEmbedding(table, config.dropout, config.word_dropout) for table in (src_table, tgt_table)
-    )
+    drop = (config.dropout, config.word_dropout)
+    src_embedding = TokenEmbedding(src_table, *drop, ngrams=config.embedding.ngrams)
+    tgt_embedding = TokenEmbedding(tgt_table, *drop)
     encoder = build_encoder(config.encoder, src_embedding, config.dropout)
     decoder = build_decoder(config, tgt_embedding)
     vocabulary = VocabHead(decoder.width, tgt_size, None if tie == "none" else tgt_table)

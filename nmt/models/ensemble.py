@@ -46,6 +46,11 @@ class Ensemble(nn.Module):
         return any(member.copies for member in self._members)
 
     @property
+    def spells(self) -> bool:
+        """Whether any member reads how unknown words are spelled, so that batches must have `src.spelled`."""
+        return any(member.spells for member in self._members)
+
+    @property
     def alignment(self) -> Alignment | None:
         return None if all(reading is None for reading in self.readings) else CROSS
 
@@ -56,12 +61,12 @@ class Ensemble(nn.Module):
             raise ValueError("a forced pass needs targets")
         labels = batch.tgt.ids[:, 1:]
         beyond = labels >= self.vocabulary
-        spelled = batch._replace(
+        in_vocabulary = batch._replace(
             tgt=batch.tgt._replace(ids=batch.tgt.ids.masked_fill(batch.tgt.ids >= self.vocabulary, UNK))
         )
         nll = -mean_log_prob(
             [
-                -member(batch).nll if member.copies else -member(spelled).nll.masked_fill(beyond, torch.inf)
+                -member(batch).nll if member.copies else -member(in_vocabulary).nll.masked_fill(beyond, torch.inf)
                 for member in self._members
             ]
         ).masked_fill(labels == PAD, 0.0)

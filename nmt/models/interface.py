@@ -127,6 +127,9 @@ class TokenLosses(NamedTuple):
 class Encoder(nn.Module, ABC):
     """Reads B source sentences."""
 
+    spells: bool = False
+    """Whether it reads how unknown words are spelled, so that batches must have `src.spelled`."""
+
     @abstractmethod
     def forward(self, src: Padded, probe: Probe | None = None) -> Memory: ...
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from nmt.data.batch import EOS, PAD, UNK
+from nmt.data.batch import EOS, PAD, UNK, Spelled
 
 
 class Dropout(nn.Dropout):
@@ -39,6 +39,24 @@ class VariationalDropout(Dropout):
         return states * super().forward(states.new_ones(len(states), 1, states.shape[-1])) if self.training else states
 
 
+class NgramEmbedding(nn.Module):
+    """Vectors of unknown words, from those of their n-grams (Bojanowski et al. 2017, section 3.2, which also puts all
+    n-grams whose hashes fall together into one bucket). Here a word has the sum over the square root of their number,
+    so that it is of unit variance at the start, whatever its length."""
+
+    def __init__(self, buckets: int, width: int) -> None:
+        super().__init__()
+        self.table = embedding_table(buckets + 1, width)  # the first is padding
+
+    def forward(self, spelled: Spelled) -> Tensor:
+        """[B,L,D], 0 for words of the vocabulary"""
+        real = spelled.ngrams > 0  # [U,G]
+        buckets = (spelled.ngrams % (self.table.num_embeddings - 1) + 1) * real
+        count = real.sum(dim=1, keepdim=True).to(self.table.weight.dtype)
+        words = self.table(buckets).sum(dim=1) * (self.table.embedding_dim / count).sqrt()  # [U,D]
+        return nn.functional.embedding(spelled.words, nn.functional.pad(words, (0, 0, 1, 0)))
+
+
 class TokenEmbedding(nn.Module):
     """Ids -> vectors, with dropout. The table may be shared between modules.
 
@@ -46,9 +64,11 @@ class TokenEmbedding(nn.Module):
     too, and starts small for its sake, is heard as an input: of unit variance, not lost in the first recurrent layer.
     """
 
-    def __init__(self, table: nn.Embedding, dropout: float, word_dropout: float = 0.0) -> None:
+    def __init__(self, table: nn.Embedding, dropout: float, word_dropout: float = 0.0, *, ngrams: int = 0) -> None:
+        """`ngrams`: buckets of n-grams by which unknown words are told apart; 0 = they are all alike."""
         super().__init__()
         self.table = table
+        self.ngrams = NgramEmbedding(ngrams, table.embedding_dim) if ngrams else None
         self.dropout = Dropout(dropout)
         self.word_dropout = word_dropout
 
@@ -56,11 +76,11 @@ class TokenEmbedding(nn.Module):
     def width(self) -> int:
         return self.table.embedding_dim
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, spelled: Spelled | None = None) -> Tensor:
         """[...] -> [...,D]"""
-        return self.dropout(self.lookup(ids))
+        return self.dropout(self.lookup(ids, spelled))
 
-    def lookup(self, ids: Tensor) -> Tensor:
+    def lookup(self, ids: Tensor, spelled: Spelled | None = None) -> Tensor:
         """[...] -> [...,D] without dropout, for who adds something first. What is beyond the vocabulary (a copied word)
         is read as unknown, and so are words that are dropped (Iyyer et al. 2015 leave them out, which would move the
         others)."""
@@ -68,7 +88,8 @@ class TokenEmbedding(nn.Module):
         if self.training and self.word_dropout:
             dropped = torch.rand(ids.shape, device=ids.device) < self.word_dropout
             ids = ids.masked_fill(dropped & (ids > EOS), UNK)
-        return self.table(ids) * math.sqrt(self.width)
+        states = self.table(ids) * math.sqrt(self.width)
+        return states if self.ngrams is None or spelled is None else states + self.ngrams(spelled)
 
 
 def embedding_table(size: int, width: int) -> nn.Embedding:

@@ -36,7 +36,7 @@ class RnnEncoder(Encoder):
 
     def __init__(self, config: RnnEncoderConfig, embedding: TokenEmbedding, dropout: float) -> None:
         super().__init__()
-        self.embedding = embedding
+        self.embedding, self.spells = embedding, embedding.ngrams is not None
         cell, width = CELLS[config.cell], config.width
         inputs = [embedding.width] + [width] * (config.layers - 1)
         self.forwards = nn.ModuleList(cell(size, width // 2, batch_first=True) for size in inputs)
@@ -46,8 +46,7 @@ class RnnEncoder(Encoder):
         self.width, self.residual = width, config.residual
 
     def forward(self, src: Padded, probe: Probe | None = None) -> Memory:
-        embedded = self.dropout(self.embedding.lookup(src.ids)) if self.variational else self.embedding(src.ids)
-        states = embedded  # [B,S,D]
+        states = self.dropout(self.embedding.lookup(src.ids, src.spelled))  # [B,S,D]
         order = reversal(src)
 
         def reverse(sequence: Tensor) -> Tensor:

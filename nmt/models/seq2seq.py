@@ -42,6 +42,11 @@ class Seq2Seq(nn.Module):
         return self.head.copies
 
     @property
+    def spells(self) -> bool:
+        """Whether it reads how unknown words are spelled, so that batches must have `src.spelled`."""
+        return self.encoder.spells
+
+    @property
     def alignment(self) -> Alignment | None:
         """Where it says which source word a target word came from; None if nothing in it looks at the source."""
         return self.decoder.alignment

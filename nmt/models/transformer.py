@@ -107,13 +107,13 @@ class EncoderLayer(nn.Module):
 class TransformerEncoder(Encoder):
     def __init__(self, config: TransformerEncoderConfig, embedding: TokenEmbedding, dropout: float) -> None:
         super().__init__()
-        self.embedding = embedding
+        self.embedding, self.spells = embedding, embedding.ngrams is not None
         self.place = Placed(build_positions(config), dropout)
         self.layers = nn.ModuleList(EncoderLayer(config, n, dropout) for n in range(1, config.layers + 1))
         self.norm = build_norm(config) if config.norm == "pre" else nn.Identity()
 
     def forward(self, src: Padded, probe: Probe | None = None) -> Memory:
-        states, mask = self.embedding.lookup(src.ids), src.mask  # [B,S,D]
+        states, mask = self.embedding.lookup(src.ids, src.spelled), src.mask  # [B,S,D]
         positions = torch.arange(states.shape[1], device=states.device)
         states, places = self.place(states, positions), self.place.positions.places(positions, positions)
         for layer in self.layers:

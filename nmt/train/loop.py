@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from nmt.align.extract import choose_reading
-from nmt.data.copying import make_copier
+from nmt.data.example import Feeder
 from nmt.data.guiding import Guide
 from nmt.data.loader import batches
 from nmt.data.prepare import Prepared
@@ -121,7 +121,7 @@ def train(
         seed=settings.seed,
         start=state.batch + world.rank,
         stride=world.size,
-        copier=make_copier(src, tgt) if model.head.copies else None,
+        feeder=Feeder(src, tgt, copies=model.copies, spells=model.spells),
         samplers=samplers,
         guide=Guide(src, tgt) if config.model.guided_alignment else None,
     )

@@ -57,7 +57,10 @@ def _twice(batch: Batch, *, cut: float) -> Batch:
     def side(padded: Padded) -> Padded:
         ids = padded.ids
         unknown = (torch.rand(ids.shape, device=ids.device) < cut) & (ids > EOS)
-        return Padded(torch.cat([ids, ids.masked_fill(unknown, UNK)]), repeated(padded.lengths), padded.full)
+        spelled = padded.spelled
+        if spelled is not None:
+            spelled = spelled._replace(words=repeated(spelled.words))
+        return Padded(torch.cat([ids, ids.masked_fill(unknown, UNK)]), repeated(padded.lengths), padded.full, spelled)
 
     assert batch.tgt is not None
     copy_ids = None if batch.copy_ids is None else repeated(batch.copy_ids)

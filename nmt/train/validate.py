@@ -59,7 +59,7 @@ def validate(
     greedy = config.search.model_copy(update=plain)
     sources, references = zip(*(dev.text(i) for i in range(len(dev))), strict=True)
     translator = Translator(model, prepared.tokenizers, greedy, device=device)
-    batches = evaluation_batches(dev, max_tokens=config.data.max_tokens, copier=translator.copier)
+    batches = evaluation_batches(dev, max_tokens=config.data.max_tokens, feeder=translator.feeder)
     loss = _loss(model, batches, device, precision, world)
     translations = translator.translate(sources[world.rank :: world.size])
     outputs = world.gather([translation.text for translation in translations])

@@ -6,6 +6,7 @@ import torch
 from zoo import KNOWN, TGT_SIZE, ZOO, collate, sentences, widened
 
 from nmt.align.extract import default_reading, forced_weights
+from nmt.data.example import Example
 from nmt.data.guiding import collate_links
 from nmt.models.build import build_model
 
@@ -31,7 +32,7 @@ def test_attention_goes_where_links_say(name):
         optimizer.zero_grad()
         if step % 25 == 0:
             model.eval()
-            known = [(s, s[::-1]) for s in unseen]
+            known = [Example(s, s[::-1]) for s in unseen]
             reading, cpu = default_reading(model), torch.device("cpu")
             weights = forced_weights(model, known, reading, device=cpu, max_tokens=4096)
             if all(

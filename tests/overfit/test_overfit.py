@@ -8,7 +8,7 @@ import torch
 from zoo import KNOWN, MEAN, SRC_SIZE, TGT_SIZE, ZOO, collate, each_model, sentences, widened
 
 from nmt.config import SearchConfig, WordsConfig
-from nmt.data.copying import collate_examples, make_copier, make_example
+from nmt.data.example import Feeder, collate_examples
 from nmt.models.build import build_model
 from nmt.search.beam import beam_search
 from nmt.text.tokenizer import WordTokenizer
@@ -67,11 +67,9 @@ def test_learns_to_copy_words_never_seen(name):
     draw = random.Random(1)
     model = build_model(widened(ZOO[name]), len(TOKENIZER), len(TOKENIZER))
     optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
-    copier, new = make_copier(TOKENIZER, TOKENIZER), with_names(draw, 50)
+    feeder, new = Feeder(TOKENIZER, TOKENIZER, copies=True, spells=model.spells), with_names(draw, 50)
     for step in range(1, 801):
-        examples = [
-            make_example(copier, (a, TOKENIZER.encode(a)), (b, TOKENIZER.encode(b))) for a, b in with_names(draw, 32)
-        ]
+        examples = [feeder.example((a, TOKENIZER.encode(a)), (b, TOKENIZER.encode(b))) for a, b in with_names(draw, 32)]
         model(collate_examples(examples)).objective.sum().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -6,18 +6,19 @@ from hypothesis import strategies as st
 
 from nmt.config import CharactersConfig, SentencePieceConfig, WordsConfig
 from nmt.data.batch import EOS, PAD, UNK
-from nmt.data.copying import collate_examples, make_copier, make_example
+from nmt.data.copying import make_copier
+from nmt.data.example import Example, Feeder, collate_examples
 from nmt.text.learn import learn_tokenizers
 from nmt.text.tokenizer import CharacterTokenizer, WordTokenizer
 
 SRC = WordTokenizer(["the", "cat", "Rex", "sees"], WordsConfig())
 TGT = WordTokenizer(["Rex", "chat", "voit"], WordsConfig())
 V = len(TGT)
-COPIER = make_copier(SRC, TGT)
+FEEDER = Feeder(SRC, TGT, copies=True)
 
 
 def example(src, tgt=None):
-    return make_example(COPIER, (src, SRC.encode(src)), None if tgt is None else (tgt, TGT.encode(tgt)))
+    return FEEDER.example((src, SRC.encode(src)), None if tgt is None else (tgt, TGT.encode(tgt)))
 
 
 def test_words_are_named_by_what_they_are_in_the_target():
@@ -44,7 +45,7 @@ def test_a_batch_pads_and_counts_the_most_extras():
 
 
 def test_who_does_not_copy_gets_no_copies():
-    batch = collate_examples([make_example(None, ("x", [5]), ("y", [6]))])
+    batch = collate_examples([Feeder(SRC, TGT).example(("x", [5]), ("y", [6])), Example([5], [6])])
     assert batch.copy_ids is None
     assert batch.extras == 0
 
@@ -53,7 +54,7 @@ def test_who_does_not_copy_gets_no_copies():
 def test_characters_come_back_where_the_source_has_them(src, tgt):
     one, two = CharacterTokenizer("abc ", CharactersConfig()), CharacterTokenizer("xy ", CharactersConfig())
     src, tgt = "".join(src), "".join(tgt)
-    made = make_example(make_copier(one, two), (src, one.encode(src)), (tgt, two.encode(tgt)))
+    made = Feeder(one, two, copies=True).example((src, one.encode(src)), (tgt, two.encode(tgt)))
     expected = [c if c in "xy " or c in src else "<unk>" for c in tgt]
     assert two.pieces(made.tgt, made.copies.extras) == expected
     assert [*two.pieces(made.copies.ids, made.copies.extras)] == list(src)
@@ -63,7 +64,7 @@ def test_subwords_of_one_vocabulary_have_one_name():
     settings = SentencePieceConfig(size=60)
     src, tgt = learn_tokenizers(settings, lambda: iter(["the cat sees Rex"] * 3), lambda: iter(["Rex voit"] * 3))
     ids = src.encode("Zora sees Rex")
-    made = make_example(make_copier(src, tgt), ("Zora sees Rex", ids), ("Zora voit", tgt.encode("Zora voit")))
+    made = Feeder(src, tgt, copies=True).example(("Zora sees Rex", ids), ("Zora voit", tgt.encode("Zora voit")))
     assert list(made.copies.ids) == ids
     assert made.copies.extras == ()
     other = learn_tokenizers(settings, lambda: iter(["a b"]), lambda: iter(["a b"]))[0]

@@ -40,6 +40,7 @@ class Planted:
     def __init__(self, *, stepwise: bool, heads: int = 1) -> None:
         self.training = False
         self.alignment = Alignment("decoder.cross", "output")
+        self.spells = False
         self.stepwise = stepwise
         self.heads = heads
         self.batches: list[tuple[int, ...]] = []
@@ -194,7 +195,7 @@ class Layered:
     the target half at what it reads and half at BOS."""
 
     def __init__(self) -> None:
-        self.training = False
+        self.training = self.spells = False
         self.alignment = Alignment("decoder.2.cross", "input")
 
     def attend(self, batch: Batch, probe: Probe) -> None:

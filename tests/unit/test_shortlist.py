@@ -10,7 +10,8 @@ from zoo import WORDS, build
 
 from nmt.config import CharactersConfig, SearchConfig, WordsConfig
 from nmt.data.batch import EOS
-from nmt.data.copying import Copies, Example
+from nmt.data.copying import Copies
+from nmt.data.example import Example
 from nmt.errors import UserError
 from nmt.shortlist import Shortlist, count_links, lines_of, read_shortlist
 from nmt.text.tokenizer import CharacterTokenizer, WordTokenizer

@@ -16,8 +16,8 @@ import sentencepiece
 import torch
 
 from nmt.config import BpeDropout, Config, NoSampling, SentencePieceConfig, TrainConfig, UnigramSampling, WordsConfig
-from nmt.data.copying import make_copier
 from nmt.data.corpus import Corpus, write_corpus
+from nmt.data.example import Feeder
 from nmt.data.loader import batches
 from nmt.data.phrasebook import generate
 from nmt.data.plan import Plan
@@ -409,7 +409,7 @@ def test_a_side_that_gets_too_long_stays_as_it_is(tokenizers, corpora):
 
 def test_a_copying_model_copies_what_was_sampled(tokenizers, corpora):
     tokenizer, corpus = tokenizers["bpe"], corpora["bpe"]
-    options = {"max_tokens": 300, "seed": 3, "start": 0, "copier": make_copier(tokenizer, tokenizer)}
+    options = {"max_tokens": 300, "seed": 3, "start": 0, "feeder": Feeder(tokenizer, tokenizer, copies=True)}
     for (_, batch), (_, stored) in islice(
         zip(
             batches(corpus, samplers=samplers_of(tokenizers, "bpe"), **options), batches(corpus, **options), strict=True
