@@ -3,7 +3,7 @@
     python recipes/chren/study.py -o runs/chren --data FOLDER [--seeds 1 2 3] [--directions chr-en en-chr] [--test]
 
 FOLDER has train, dev and test with the suffixes .chr and .en, and mono.chr, all plain or gzip. Ingredients are tried
-in turn, each on top of what dev (of the first seed) has kept so far. Trains what is missing in runs/chren, and writes
+on top of the better model, and text on top of the best of that, as dev (of the first seed) decides. Trains what is missing in runs/chren, and writes
 results.json and results.md there after each training. --test scores what dev has chosen on the test set.
 """
 
@@ -20,10 +20,11 @@ from recipes.ablation import More, Recipe, Study, Task
 from recipes.study import Pair, log_of, nmt, options_of, start
 
 MODELS = ("transformer", "rnn")
-STAGES = (("pieces",), ("subwords",))
+STAGES = (("fewer-pieces", "more-pieces", "subwords"),)
 """What is tried in turn; of several in a stage one is kept at most."""
 INGREDIENTS = {
-    "pieces": ("tokenizer.size=2000",),
+    "fewer-pieces": ("tokenizer.size=2000",),
+    "more-pieces": ("tokenizer.size=8000",),
     "subwords": ("train.subword_sampling={kind: bpe_dropout, rate: 0.1}",),
     "back": (),  # both are more text, see `learn_from_mono`
     "self": (),

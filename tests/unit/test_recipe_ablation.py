@@ -156,7 +156,7 @@ def test_every_row_is_a_configuration() -> None:
     for module, yaml in ((multi30k, "multi30k/small"), (chren, "chren/transformer"), (chren, "chren/rnn")):
         for one in module.INGREDIENTS.values():
             load_config(RECIPES / f"{yaml}.yaml", [*one, "train.average=null"])
-    every = [setting for name in ("pieces", "subwords") for setting in chren.INGREDIENTS[name]]
+    every = [setting for name in ("fewer-pieces", "subwords") for setting in chren.INGREDIENTS[name]]
     config = load_config(RECIPES / "chren" / "rnn.yaml", every)
     assert config.tokenizer.size == 2000  # type: ignore[union-attr]
     assert config.train.subword_sampling.kind == "bpe_dropout"
@@ -246,13 +246,13 @@ def best_with(nmt: Nmt, *names: str) -> None:
 
 def test_each_ingredient_is_tried_on_top_of_what_is_kept(nmt: Nmt, call: Callable[..., Any], tmp_path: Path) -> None:
     best_with(nmt, "rnn", "rnn+subwords")
-    nmt.right |= {"transformer": 4, "rnn+pieces": 3}
+    nmt.right |= {"transformer": 4, "rnn+fewer-pieces": 3, "rnn+more-pieces": 2}
     call(chren, "--directions", "chr-en")
     kept = "rnn+subwords"
-    path = ["transformer", "rnn", "rnn+pieces", kept]
+    path = ["transformer", "rnn", "rnn+fewer-pieces", "rnn+more-pieces", kept]
     assert nmt.trained() == [f"chr-en/{name}-1" for name in [*path, f"{kept}+self"]]
     call(chren, "--directions", "en-chr")
-    assert nmt.trained()[5:] == [f"en-chr/{name}-1" for name in [*path, f"{kept}+back"]]
+    assert nmt.trained()[6:] == [f"en-chr/{name}-1" for name in [*path, f"{kept}+back"]]
     ((_, run, mono, *_),) = [words for words in nmt.said if words[0] == "backtranslate"]  # once for both
     assert run == str(tmp_path / "out" / "chr-en" / f"{kept}-1")
     assert mono.endswith("mono.chr.gz")
