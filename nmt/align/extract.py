@@ -179,7 +179,8 @@ def forced_weights(
     """The weights of each example, which has a target, the mean over heads: a row per forced step (or source piece
     and EOS), a column per position, EOS included. Raises ValueError if the model has no such attention or head."""
     weights: list[Weights] = [np.empty((0, 0), np.float32)] * len(examples)
-    lengths = (np.array([len(side) for side in sides], np.int64) for sides in zip(*map(_sides, examples), strict=True))
+    pairs = [_sides(example) for example in examples]
+    lengths = (np.array([len(pair[side]) for pair in pairs], np.int64) for side in (0, 1))
     for rows in plan_evaluation(*lengths, max_tokens=max_tokens):
         batch = [examples[row] for row in rows]
         for row, found in zip(rows, _batch_weights(model, batch, reading, device), strict=True):

@@ -3,8 +3,9 @@
     python recipes/chren/study.py -o runs/chren --data FOLDER [--seeds 1 2 3] [--directions chr-en en-chr] [--test]
 
 FOLDER has train, dev and test with the suffixes .chr and .en, and mono.chr, all plain or gzip. Ingredients are tried
-on top of the better model, and text on top of the best of that, as dev (of the first seed) decides. Trains what is missing in runs/chren, and writes
-results.json and results.md there after each training. --test scores what dev has chosen on the test set.
+on top of the better model, and text on top of the best of that, as dev (of the first seed) decides. Trains what is
+missing in runs/chren, and writes results.json and results.md there after each training. --test scores what dev has
+chosen on the test set.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from nmt.align.ensemble import load_ensemble
 from nmt.align.extract import attention_maps, choose_reading, default_reading
 from nmt.config import AlignConfig, AveragePenalty, GnmtPenalty, NoPenalty, RewardPenalty, SearchConfig, WordsConfig
 from nmt.data.batch import EOS, PAD, UNK, pad
-from nmt.data.batch import collate as collate_words
+from nmt.data.example import Feeder, collate_examples
 from nmt.details import Wanted, with_details
 from nmt.errors import UserError
 from nmt.models.ensemble import CROSS, Ensemble, EnsemblePredictor, of_written
@@ -199,7 +199,8 @@ def lines(count):
 def own_map(member, source, target):
     """[T+1,S+1] by the member's own reading, of one pair alone; and what it copies, if it does."""
     recorder = Recorder()
-    pair = collate_words([TOKENIZER.encode(source)], [TOKENIZER.encode(target)])
+    feeder = Feeder(TOKENIZER, TOKENIZER, spells=member.spells)
+    pair = collate_examples([feeder.example(*((line, TOKENIZER.encode(line)) for line in (source, target)))])
     with torch.no_grad():
         member.attend(pair, recorder)
     heard = recorder.weights()

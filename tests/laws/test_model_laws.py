@@ -93,7 +93,10 @@ def test_padding_is_invisible(name):
     model, pairs = build(name), batch()
 
     def widened(part, columns):
-        return Padded(torch.nn.functional.pad(part.ids, (0, columns), value=PAD), part.lengths, False)
+        spelled = part.spelled
+        if spelled is not None:
+            spelled = spelled._replace(words=torch.nn.functional.pad(spelled.words, (0, columns)))
+        return Padded(torch.nn.functional.pad(part.ids, (0, columns), value=PAD), part.lengths, False, spelled)
 
     copy_ids = torch.nn.functional.pad(pairs.copy_ids, (0, 3), value=PAD)
     wide = pairs._replace(src=widened(pairs.src, 3), tgt=widened(pairs.tgt, 2), copy_ids=copy_ids)
