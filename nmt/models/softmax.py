@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from nmt.models.layers import ROWS, fill_rows
 
 CHUNK = 1 << 20
 """Logits that exist at a time, a compromise: matrix products want many rows, the passes over them a warm cache."""
@@ -21,8 +23,11 @@ def cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) 
 
     `hidden` [N,D], `weight` [V,D], `bias` [V], `labels` [N]; products in the type of autocast.
     """
-    both: tuple[Tensor, Tensor] = _CrossEntropy.apply(hidden, weight, bias, labels, _dtype(hidden))  # type: ignore[no-untyped-call]
-    return both
+    dtype = _dtype(hidden)
+    filled = fill_rows(hidden.to(dtype))
+    labels = nn.functional.pad(labels, (0, len(filled) - len(hidden)))
+    nll, uniform = _CrossEntropy.apply(filled, weight, bias, labels, dtype)  # type: ignore[no-untyped-call]
+    return nll[: len(hidden)], uniform[: len(hidden)]
 
 
 def divergence(one: Tensor, other: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,8 +35,10 @@ def divergence(one: Tensor, other: Tensor, weight: Tensor, bias: Tensor) -> tupl
 
     `one` and `other` [N,D], `weight` [V,D], `bias` [V]; products in the type of autocast.
     """
-    both: tuple[Tensor, Tensor] = _Divergence.apply(one, other, weight, bias, _dtype(one))  # type: ignore[no-untyped-call]
-    return both
+    dtype = _dtype(one)
+    filled, other = fill_rows(one.to(dtype)), fill_rows(other.to(dtype))
+    there, back = _Divergence.apply(filled, other, weight, bias, dtype)  # type: ignore[no-untyped-call]
+    return there[: len(one)], back[: len(one)]
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -44,10 +51,10 @@ class _CrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        low, w, b = hidden.to(dtype), weight.to(dtype), bias.to(dtype)
+        w, b = weight.to(dtype), bias.to(dtype)
         lse, of_label, of_mean = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(3))
         for part in _chunks(len(hidden), len(weight)):
-            log_probs, lse[part] = _log_softmax(low[part], w, b)
+            log_probs, lse[part] = _log_softmax(hidden[part], w, b)
             of_label[part] = -log_probs.gather(1, labels[part, None])[:, 0]
             of_mean[part] = -log_probs.mean(dim=-1)
         ctx.save_for_backward(hidden, weight, bias, labels, lse)
@@ -58,15 +65,15 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         hidden, weight, bias, labels, lse = ctx.saved_tensors
         of_label, of_mean = gradients
-        low, w, b = (tensor.to(ctx.dtype) for tensor in (hidden, weight, bias))
+        w, b = weight.to(ctx.dtype), bias.to(ctx.dtype)
         d_hidden = torch.empty_like(hidden)
         d_weight, d_bias = (torch.zeros_like(tensor, dtype=torch.float32) for tensor in (weight, bias))
         for part in _chunks(len(hidden), len(weight)):
-            d_logits = torch.addmm(b, low[part], w.T).float()  # [R,V]
+            d_logits = torch.addmm(b, hidden[part], w.T).float()  # [R,V]
             d_logits.sub_(lse[part, None]).exp_().mul_((of_label[part] + of_mean[part])[:, None])
             d_logits.sub_(of_mean[part, None] / len(weight))
             d_logits.scatter_add_(1, labels[part, None], -of_label[part, None])
-            d_hidden[part] = _into_layer(d_logits, low[part], w, d_weight, d_bias)
+            d_hidden[part] = _into_layer(d_logits, hidden[part], w, d_weight, d_bias)
         return d_hidden, d_weight.to(weight.dtype), d_bias.to(bias.dtype), None, None
 
 
@@ -80,11 +87,11 @@ class _Divergence(torch.autograd.Function):
     def forward(
         ctx: Any, one: Tensor, other: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        low, low_other, w, b = (tensor.to(dtype) for tensor in (one, other, weight, bias))
+        w, b = weight.to(dtype), bias.to(dtype)
         there, back, lse, lse_other = (one.new_empty(len(one), dtype=torch.float32) for _ in range(4))
         for part in _chunks(len(one), len(weight)):
-            p, lse[part] = _log_softmax(low[part], w, b)
-            q, lse_other[part] = _log_softmax(low_other[part], w, b)
+            p, lse[part] = _log_softmax(one[part], w, b)
+            q, lse_other[part] = _log_softmax(other[part], w, b)
             apart = p - q
             there[part] = p.exp_().mul_(apart).sum(dim=-1)
             back[part] = -q.exp_().mul_(apart).sum(dim=-1)
@@ -96,12 +103,12 @@ class _Divergence(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
         one, other, weight, bias, there, back, lse, lse_other = ctx.saved_tensors
         of_there, of_back = (gradient[:, None] for gradient in gradients)
-        low, low_other, w, b = (tensor.to(ctx.dtype) for tensor in (one, other, weight, bias))
+        w, b = weight.to(ctx.dtype), bias.to(ctx.dtype)
         d_one, d_other = torch.empty_like(one), torch.empty_like(other)
         d_weight, d_bias = (torch.zeros_like(tensor, dtype=torch.float32) for tensor in (weight, bias))
         for part in _chunks(len(one), len(weight)):
-            p = torch.addmm(b, low[part], w.T).float().sub_(lse[part, None])  # [R,V]
-            q = torch.addmm(b, low_other[part], w.T).float().sub_(lse_other[part, None])
+            p = torch.addmm(b, one[part], w.T).float().sub_(lse[part, None])  # [R,V]
+            q = torch.addmm(b, other[part], w.T).float().sub_(lse_other[part, None])
             apart = p - q
             p.exp_()
             q.exp_()
@@ -109,8 +116,8 @@ class _Divergence(torch.autograd.Function):
             a, u = of_there[part], of_back[part]
             p.mul_((apart - there[part, None]).mul_(a)).addcmul_(more, u)
             q.mul_((apart + back[part, None]).mul_(-u)).addcmul_(more, a, value=-1)
-            d_one[part] = _into_layer(p, low[part], w, d_weight, d_bias)
-            d_other[part] = _into_layer(q, low_other[part], w, d_weight, d_bias)
+            d_one[part] = _into_layer(p, one[part], w, d_weight, d_bias)
+            d_other[part] = _into_layer(q, other[part], w, d_weight, d_bias)
         return d_one, d_other, d_weight.to(weight.dtype), d_bias.to(bias.dtype), None
 
 
@@ -121,6 +128,7 @@ def _dtype(hidden: Tensor) -> torch.dtype:
 
 def _chunks(positions: int, vocabulary: int) -> Iterator[slice]:
     rows = max(1, CHUNK // vocabulary)
+    rows -= rows % ROWS if rows > ROWS else 0
     return (slice(start, start + rows) for start in range(0, positions, rows))
 
 
