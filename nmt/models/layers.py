@@ -9,32 +9,6 @@ from torch import Tensor, nn
 
 from nmt.data.batch import EOS, PAD, UNK, Spelled
 
-ROWS = 64
-"""Rows of a product on a CPU come in multiples of this, where that is faster."""
-
-
-def fill_rows(states: Tensor) -> Tensor:
-    """[N,...] with zeros behind, so that N becomes a multiple of ROWS; for bfloat16 on a CPU, else as it is.
-
-    There oneDNN writes code for each shape of a product, up to 15 ms for one, and an epoch has all numbers of rows; its
-    kernels are slower for what is left over after blocks of 32, too.
-    """
-    missing = -len(states) % ROWS
-    if missing == 0 or states.device.type != "cpu" or states.dtype != torch.bfloat16 or torch.compiler.is_compiling():
-        return states
-    return torch.cat([states, states.new_zeros(missing, *states.shape[1:])])
-
-
-class Linear(nn.Linear):
-    """W x + b, for many rows at a time: see `fill_rows`."""
-
-    def forward(self, states: Tensor) -> Tensor:
-        """[...,D] -> [...,D']"""
-        if not self.training or states.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-            return super().forward(states)
-        rows = states.flatten(0, -2).to(torch.get_autocast_dtype("cpu"))
-        return super().forward(fill_rows(rows))[: len(rows)].unflatten(0, states.shape[:-1])
-
 
 class Dropout(nn.Dropout):
     """Zeroes each number with probability p and scales the others by 1 / (1 - p) (Srivastava et al. 2014).

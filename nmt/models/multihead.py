@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from nmt.models.interface import Probe
-from nmt.models.layers import Dropout, Linear
+from nmt.models.layers import Dropout
 from nmt.models.positions import Places, turned
 
 
@@ -78,8 +78,8 @@ class SelfAttention(MultiHead):
     """Queries, keys and values are three projections of one sequence, made by one product."""
 
     def __init__(self, width: int, heads: int, rate: float, name: str, *, bias: bool = True) -> None:
-        super().__init__(heads, rate, name, Linear(width, width, bias))
-        self.qkv = Linear(width, 3 * width, bias)
+        super().__init__(heads, rate, name, nn.Linear(width, width, bias))
+        self.qkv = nn.Linear(width, 3 * width, bias)
 
     def forward(
         self,
@@ -128,9 +128,9 @@ class CrossAttention(MultiHead):
     """Queries from the decoder; keys and values from the memory, made once per sentence."""
 
     def __init__(self, width: int, heads: int, memory_width: int, rate: float, name: str, *, bias: bool = True) -> None:
-        super().__init__(heads, rate, name, Linear(width, width, bias))
-        self.query = Linear(width, width, bias)
-        self.kv = Linear(memory_width, 2 * width, bias)
+        super().__init__(heads, rate, name, nn.Linear(width, width, bias))
+        self.query = nn.Linear(width, width, bias)
+        self.kv = nn.Linear(memory_width, 2 * width, bias)
 
     def keys(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """[B,S,D of the memory] -> keys and values [B,H,S,Dh]."""

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from nmt.models.heads import VocabHead
-from nmt.models.layers import Linear
 
 ROWS = 512
 """For how many rows the layout is made; it serves others as well."""
@@ -38,7 +37,7 @@ def pack(model: nn.Module) -> None:
         return
     for part in list(model.modules()):
         for name, child in part.named_children():
-            if isinstance(child, nn.Linear) and type(child) in (nn.Linear, Linear):
+            if type(child) is nn.Linear:
                 setattr(part, name, PackedLinear(child.weight, child.bias))
         if isinstance(part, VocabHead):
             part.packed = PackedLinear(part.weight, part.bias)

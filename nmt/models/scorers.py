@@ -11,8 +11,6 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from nmt.models.layers import Linear
-
 
 class Scorer(nn.Module, ABC):
     """How well each source position answers each query."""
@@ -57,7 +55,7 @@ class General(Scorer):
 
     def __init__(self, query_width: int, memory_width: int) -> None:
         super().__init__(query_width, memory_width)
-        self.bilinear = Linear(memory_width, query_width, bias=False)
+        self.bilinear = nn.Linear(memory_width, query_width, bias=False)
 
     def keys(self, states: Tensor) -> Tensor:
         return self.bilinear(states)
@@ -73,7 +71,7 @@ class Additive(Scorer):
     def __init__(self, query_width: int, memory_width: int, width: int, *, coverage: bool) -> None:
         super().__init__(query_width, memory_width)
         self.query = nn.Linear(query_width, width, bias=False)
-        self.memory = Linear(memory_width, width)
+        self.memory = nn.Linear(memory_width, width)
         self.v = nn.Linear(width, 1, bias=False)
         self.uses_history = coverage
         self.coverage = nn.Parameter(torch.empty(width, 1).uniform_(-1, 1) * width**-0.5) if coverage else None

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nmt.models.layers import ROWS, fill_rows
-
-CHUNK = 1 << 20
+CHUNK = 1 << 21
 """Logits that exist at a time, a compromise: matrix products want many rows, the passes over them a warm cache."""
+ROWS = 64
+"""Rows of a chunk come in multiples of this. A CPU's bfloat16 kernels are slower for what is left over after blocks of
+32, and are written anew, which takes longer than the product, for each number of rows that a batch has."""
 
 
 def cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -23,10 +24,9 @@ def cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) 
 
     `hidden` [N,D], `weight` [V,D], `bias` [V], `labels` [N]; products in the type of autocast.
     """
-    dtype = _dtype(hidden)
-    filled = fill_rows(hidden.to(dtype))
+    filled = _filled(hidden.to(_dtype(hidden)))
     labels = nn.functional.pad(labels, (0, len(filled) - len(hidden)))
-    nll, uniform = _CrossEntropy.apply(filled, weight, bias, labels, dtype)  # type: ignore[no-untyped-call]
+    nll, uniform = _CrossEntropy.apply(filled, weight, bias, labels)  # type: ignore[no-untyped-call]
     return nll[: len(hidden)], uniform[: len(hidden)]
 
 
@@ -35,10 +35,10 @@ def divergence(one: Tensor, other: Tensor, weight: Tensor, bias: Tensor) -> tupl
 
     `one` and `other` [N,D], `weight` [V,D], `bias` [V]; products in the type of autocast.
     """
-    dtype = _dtype(one)
-    filled, other = fill_rows(one.to(dtype)), fill_rows(other.to(dtype))
-    there, back = _Divergence.apply(filled, other, weight, bias, dtype)  # type: ignore[no-untyped-call]
-    return there[: len(one)], back[: len(one)]
+    dtype, positions = _dtype(one), len(one)
+    one, other = _filled(one.to(dtype)), _filled(other.to(dtype))
+    there, back = _Divergence.apply(one, other, weight, bias)  # type: ignore[no-untyped-call]
+    return there[:positions], back[:positions]
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -48,24 +48,21 @@ class _CrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, dtype: torch.dtype
-    ) -> tuple[Tensor, Tensor]:
-        w, b = weight.to(dtype), bias.to(dtype)
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        w, b = weight.to(hidden.dtype), bias.to(hidden.dtype)
         lse, of_label, of_mean = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(3))
         for part in _chunks(len(hidden), len(weight)):
             log_probs, lse[part] = _log_softmax(hidden[part], w, b)
             of_label[part] = -log_probs.gather(1, labels[part, None])[:, 0]
             of_mean[part] = -log_probs.mean(dim=-1)
         ctx.save_for_backward(hidden, weight, bias, labels, lse)
-        ctx.dtype = dtype
         return of_label, of_mean
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         hidden, weight, bias, labels, lse = ctx.saved_tensors
         of_label, of_mean = gradients
-        w, b = weight.to(ctx.dtype), bias.to(ctx.dtype)
+        w, b = weight.to(hidden.dtype), bias.to(hidden.dtype)
         d_hidden = torch.empty_like(hidden)
         d_weight, d_bias = (torch.zeros_like(tensor, dtype=torch.float32) for tensor in (weight, bias))
         for part in _chunks(len(hidden), len(weight)):
@@ -74,7 +71,7 @@ class _CrossEntropy(torch.autograd.Function):
             d_logits.sub_(of_mean[part, None] / len(weight))
             d_logits.scatter_add_(1, labels[part, None], -of_label[part, None])
             d_hidden[part] = _into_layer(d_logits, hidden[part], w, d_weight, d_bias)
-        return d_hidden, d_weight.to(weight.dtype), d_bias.to(bias.dtype), None, None
+        return d_hidden, d_weight.to(weight.dtype), d_bias.to(bias.dtype), None
 
 
 class _Divergence(torch.autograd.Function):
@@ -84,10 +81,8 @@ class _Divergence(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, one: Tensor, other: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype
-    ) -> tuple[Tensor, Tensor]:
-        w, b = weight.to(dtype), bias.to(dtype)
+    def forward(ctx: Any, one: Tensor, other: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        w, b = weight.to(one.dtype), bias.to(one.dtype)
         there, back, lse, lse_other = (one.new_empty(len(one), dtype=torch.float32) for _ in range(4))
         for part in _chunks(len(one), len(weight)):
             p, lse[part] = _log_softmax(one[part], w, b)
@@ -96,14 +91,13 @@ class _Divergence(torch.autograd.Function):
             there[part] = p.exp_().mul_(apart).sum(dim=-1)
             back[part] = -q.exp_().mul_(apart).sum(dim=-1)
         ctx.save_for_backward(one, other, weight, bias, there, back, lse, lse_other)
-        ctx.dtype = dtype
         return there, back
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         one, other, weight, bias, there, back, lse, lse_other = ctx.saved_tensors
         of_there, of_back = (gradient[:, None] for gradient in gradients)
-        w, b = weight.to(ctx.dtype), bias.to(ctx.dtype)
+        w, b = weight.to(one.dtype), bias.to(one.dtype)
         d_one, d_other = torch.empty_like(one), torch.empty_like(other)
         d_weight, d_bias = (torch.zeros_like(tensor, dtype=torch.float32) for tensor in (weight, bias))
         for part in _chunks(len(one), len(weight)):
@@ -118,12 +112,19 @@ class _Divergence(torch.autograd.Function):
             q.mul_((apart + back[part, None]).mul_(-u)).addcmul_(more, a, value=-1)
             d_one[part] = _into_layer(p, one[part], w, d_weight, d_bias)
             d_other[part] = _into_layer(q, other[part], w, d_weight, d_bias)
-        return d_one, d_other, d_weight.to(weight.dtype), d_bias.to(bias.dtype), None
+        return d_one, d_other, d_weight.to(weight.dtype), d_bias.to(bias.dtype)
 
 
 def _dtype(hidden: Tensor) -> torch.dtype:
     device = hidden.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+
+
+def _filled(hidden: Tensor) -> Tensor:
+    """[N,D] with zeros behind up to a multiple of ROWS, where that is faster."""
+    if hidden.device.type != "cpu" or hidden.dtype != torch.bfloat16:
+        return hidden
+    return nn.functional.pad(hidden, (0, 0, 0, -len(hidden) % ROWS))
 
 
 def _chunks(positions: int, vocabulary: int) -> Iterator[slice]:

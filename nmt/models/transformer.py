@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nmt.config import DecoderPointer, TransformerDecoderConfig, TransformerEncoderConfig
 from nmt.data.batch import Padded
 from nmt.models.interface import Alignment, Decoder, Encoder, Features, Memory, Probe, Source
-from nmt.models.layers import Dropout, Linear, TokenEmbedding
+from nmt.models.layers import Dropout, TokenEmbedding
 from nmt.models.multihead import BasicSelfAttention, CrossAttention, SelfAttention
 from nmt.models.positions import Places, Positions, build_positions
 
@@ -59,8 +59,8 @@ class FeedForward(nn.Module):
         super().__init__()
         self.activation = config.activation
         inner = config.feed_forward
-        self.inner = Linear(config.width, 2 * inner if self.activation == "swiglu" else inner, config.bias)
-        self.outer = Linear(inner, config.width, config.bias)
+        self.inner = nn.Linear(config.width, 2 * inner if self.activation == "swiglu" else inner, config.bias)
+        self.outer = nn.Linear(inner, config.width, config.bias)
         self.dropout = Dropout(config.activation_dropout)
 
     def forward(self, states: Tensor) -> Tensor:
