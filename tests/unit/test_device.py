@@ -75,7 +75,7 @@ def test_freed_memory_is_used_again():
 
 
 KERNELS = """
-import os, sys, torch
+import sys, torch
 from nmt.device import resolve_device
 if sys.argv[1] == "keep":
     resolve_device("cpu")
