@@ -56,8 +56,8 @@ def _keep_kernels() -> None:
 
     A training has the same shapes in every epoch: some thirty products of each of its batches, and writing the code for
     one takes up to 15 ms. Of itself oneDNN keeps 1,024, so that each epoch would write them all again; 29,000 captions
-    in batches of 2,048 tokens have some 3,500, by estimate. A kept one takes up to 1 MB, most of them far less. This is before the
-    first product, which is when oneDNN looks; a user's own number stands.
+    in batches of 2,048 tokens have, by estimate, some 3,500. A kept one takes up to 1 MB, most of them far less. This
+    is before the first product, which is when oneDNN looks; a user's own number stands.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "4096")
 
