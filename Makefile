@@ -10,7 +10,7 @@ demo: install
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh recipes/phrasebook/run.sh
 
 test: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile -m "not slow"
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
