@@ -78,7 +78,7 @@ def telling_what_is_kept(out: Output) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def progress(lines: Inputs, done: int, doing: str = "translating") -> Iterator[Callable[[], object]]:
+def progress(lines: Inputs, done: int) -> Iterator[Callable[[], object]]:
     """A function to call after each line: it moves a bar on standard error when that is a terminal."""
     if not sys.stderr.isatty():
         yield lambda: None
@@ -90,5 +90,5 @@ def progress(lines: Inputs, done: int, doing: str = "translating") -> Iterator[C
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         total = sum(map(count_lines, lines.paths)) if lines.are_files else None
-        task = bar.add_task(doing, total=total, completed=done)
+        task = bar.add_task("translating", total=total, completed=done)
         yield lambda: bar.advance(task)

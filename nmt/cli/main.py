@@ -39,7 +39,6 @@ COMMANDS = {
     "backtranslate": Entry(
         "Data", "nmt.cli.backtranslate:backtranslate", "Make training pairs of text in the target language alone."
     ),
-    "match": Entry("Data", "nmt.cli.match:match", "Write the translations of similar sentences behind each line."),
     "fetch": Entry("Data", "nmt.cli.fetch:fetch", "Download a public corpus by name."),
     "prepare": Entry("Data", "nmt.cli.prepare:prepare", "Turn text into a tokenizer and a corpus, ahead of training."),
     "info": Entry("Tools", "nmt.cli.info:info", "Say what is in a run directory."),
