@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from nmt.text.lines import Inputs
     from nmt.text.partial import Output
     from nmt.translate import Translator
+
+T = TypeVar("T")
 
 Beam = Annotated[int | None, typer.Option(min=1, help="Hypotheses kept; 1 = greedy. [default: the run's]")]
 Checkpoint = Annotated[str, typer.Option(help="best, last, a step, or a name that `nmt info` lists.")]
@@ -92,3 +94,12 @@ def progress(lines: Inputs, done: int) -> Iterator[Callable[[], object]]:
         total = sum(map(count_lines, lines.paths)) if lines.are_files else None
         task = bar.add_task("translating", total=total, completed=done)
         yield lambda: bar.advance(task)
+
+
+def tracked(items: Iterable[T], doing: str, total: int) -> Iterator[T]:
+    """The items, with a bar on standard error that moves as they come, when that is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(items, doing, total=total, console=console, transient=True, disable=not console.is_terminal)

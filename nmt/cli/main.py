@@ -27,6 +27,7 @@ COMMANDS = {
     "train": Entry("Train", "nmt.cli.train:train", "Learn to translate from two text files."),
     "average": Entry("Train", "nmt.cli.average:average", "Average the weights of some checkpoints of a run."),
     "translate": Entry("Translate", "nmt.cli.translate:translate", "Translate a file, or what is typed."),
+    "rerank": Entry("Translate", "nmt.cli.rerank:rerank", "Choose among several translations with a reverse model."),
     "shortlist": Entry("Translate", "nmt.cli.shortlist:shortlist", "Say which words may become which, to be faster."),
     "score": Entry("Translate", "nmt.cli.score:score", "Say how probable given translations are."),
     "evaluate": Entry(

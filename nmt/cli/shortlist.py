@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nmt.cli.common import Checkpoint, Device, ForceFile, load
+from nmt.cli.common import Checkpoint, Device, ForceFile, load, tracked
 
 if TYPE_CHECKING:
     from nmt.text.links import Links
@@ -63,18 +63,13 @@ def shortlist(
 
 def _attended(translator: Translator, run: Path, pairs: list[tuple[str, str]]) -> Iterator[Links]:
     """Each target token linked to the source token it attends to most."""
-    from rich.console import Console
-    from rich.progress import track
-
     from nmt.align.links import argmax_links
     from nmt.cli.align import check_links, maps_of, reading_of
 
     reading = reading_of(translator, run, None, None, None)
     check_links(reading, "nmt shortlist", "Give --links, or another align.attention in the run's config.yaml.")
     maps = maps_of(translator, pairs, "pieces", reading)
-    console = Console(stderr=True)
-    shown = track(maps, "aligning", total=len(pairs), console=console, transient=True, disable=not console.is_terminal)
-    return (argmax_links(found) for found in shown)
+    return (argmax_links(found) for found in tracked(maps, "aligning", len(pairs)))
 
 
 def _read(path: Path, pairs: list[tuple[str, str]], translator: Translator) -> list[Links]:
