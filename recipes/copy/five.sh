@@ -8,26 +8,25 @@ data=${1:?"say where train.src, train.tgt, dev.src ... are: sh recipes/copy/five
 shift
 out=${1:-runs/copysql-five}
 [ $# -eq 0 ] || shift
-options=$*
 
 train() {  # NAME SEED, and what differs from rnn.yaml
     run=$out/$1 seed=$2
     shift 2
     if [ -d "$run" ]; then
         "$nmt" train "$run" --resume
-    else  # the options are words without spaces
-        "$nmt" train recipes/copy/rnn.yaml -o "$run" --set "train.seed=$seed" "$@" $options \
+    else
+        "$nmt" train recipes/copy/rnn.yaml -o "$run" --set "train.seed=$seed" "$@" \
             --src "$data/train.src" --tgt "$data/train.tgt" --dev-src "$data/dev.src" --dev-tgt "$data/dev.tgt"
     fi
 }
 
 one_layer="--set model.encoder.layers=1 --set model.decoder.attention.coverage=false --set model.coverage=0"
 ngrams="--set model.embedding.ngrams=8192"
-train 1 1
-train 2 1 $ngrams
-train 3 3 $ngrams
-train 4 5 $one_layer
-train 5 6 $one_layer $ngrams
+train 1 1 "$@"
+train 2 1 $ngrams "$@"
+train 3 3 $ngrams "$@"
+train 4 5 $one_layer "$@"
+train 5 6 $one_layer $ngrams "$@"
 
 all="$out/1 --ensemble $out/2 --ensemble $out/3 --ensemble $out/4 --ensemble $out/5"
 "$nmt" translate $all "$data/test.src" -o "$out/test.beam" --force --beam 10
