@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 
@@ -69,21 +71,42 @@ def round_float32(allowed: bool) -> None:
     torch.backends.cudnn.allow_tf32 = allowed
 
 
-def resolve_precision(setting: str, device: torch.device) -> str:
-    """`float32`, `tf32` or `bfloat16`: what `setting` says, or for `auto` what the device is fast at. UserError for
-    one that it does not have."""
+class Bfloat16(NamedTuple):
+    """What a processor can do in bfloat16. All can multiply matrices; without instructions for it that is emulated."""
+
+    fast: bool  # its matrix products take less time than those in float32
+    lstm: bool  # it can train LSTM layers
+
+
+@functools.cache
+def bfloat16_of_cpu() -> Bfloat16:
+    """What this machine's processor can do in bfloat16, found by trying."""
+    return Bfloat16(_cpu_is_fast_at_bfloat16(), _cpu_trains_lstm_in_bfloat16())
+
+
+def resolve_precision(setting: str, device: torch.device, *, trains_lstm: bool = False) -> str:
+    """`float32`, `tf32` or `bfloat16`: what `setting` says, or for `auto` what the device is fast at. `trains_lstm`:
+    whether LSTM layers are to be trained in it. UserError for one that the device does not have."""
     if setting == "tf32" and device.type != "cuda":
         raise UserError(f"precision tf32 is of NVIDIA GPUs, not of {device}", "choose float32, bfloat16 or auto")
+    lacks_lstm = device.type == "cpu" and trains_lstm and not bfloat16_of_cpu().lstm
+    if setting == "bfloat16" and lacks_lstm:
+        raise UserError("this processor cannot train LSTM layers in bfloat16", "choose float32 or auto")
     if setting != "auto":
         return setting
     match device.type:
         case "cuda":
             fast = torch.cuda.is_bf16_supported(including_emulation=False)
         case "cpu":
-            fast = _cpu_is_fast_at_bfloat16()
+            fast = bfloat16_of_cpu().fast and not lacks_lstm
         case _:
             fast = False
     return "bfloat16" if fast else "float32"
+
+
+def is_emulated(precision: str, device: torch.device) -> bool:
+    """Whether matrix products in `precision` are slower on the device than those in float32."""
+    return precision == "bfloat16" and device.type == "cpu" and not bfloat16_of_cpu().fast
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -107,13 +130,25 @@ def describe_machine(device: torch.device) -> Mapping[str, str | int]:
 
 
 def _cpu_is_fast_at_bfloat16() -> bool:
-    """By the instructions it has; where they say nothing, by a race of about 20 ms."""
+    """By its instructions and whether oneDNN, which makes the products, may use them; where the instructions are not
+    known, by a race of about 20 ms."""
     capabilities = torch.cpu.get_capabilities()
-    if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"):
-        return True
-    if capabilities.get("architecture") == "x86_64":
-        return False  # emulated there: each product is rounded by extra instructions
-    return _matmul_seconds(torch.bfloat16) < 0.7 * _matmul_seconds(torch.float32)
+    if capabilities.get("architecture") != "x86_64":
+        return _matmul_seconds(torch.bfloat16) < 0.7 * _matmul_seconds(torch.float32)
+    has_instructions = bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+    return has_instructions and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _cpu_trains_lstm_in_bfloat16() -> bool:
+    """By a tiny layer: oneDNN's kernels for it need instructions that its matrix products do without."""
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        layer = torch.nn.LSTM(8, 8)
+        try:
+            with torch.autocast("cpu", torch.bfloat16):
+                layer(torch.ones(1, 1, 8))[0].float().sum().backward()
+        except RuntimeError:  # "could not create a primitive descriptor"
+            return False
+    return True
 
 
 def _matmul_seconds(dtype: torch.dtype) -> float:

@@ -18,7 +18,8 @@ import torch
 from nmt.bench.parts import Laps, drain, forward_flops, middle
 from nmt.config import Config
 from nmt.data.batch import Batch, collate
-from nmt.device import resolve_precision, round_float32
+from nmt.device import is_emulated, resolve_precision, round_float32
+from nmt.errors import UserError
 from nmt.models.build import build_model
 from nmt.search.beam import beam_search
 from nmt.search.penalty import length_penalty
@@ -71,7 +72,7 @@ def bench_train(config: Config, *, vocabulary: int, length: int, steps: int, dev
 
     Parts: encoder, decoder and head forward; backward; optimiser (clipping and update); other.
     """
-    precision = resolve_precision(config.train.precision, device)
+    precision = _timed_precision(config.train.precision, device, trains_lstm=config.model.has_lstm)
     if precision == "tf32":
         round_float32(True)
     peak = matrix_peak(DTYPES.get(precision, torch.float32), device)
@@ -127,7 +128,7 @@ def bench_decode(
     Parts: encode (all that is done once per sentence before search), decoder (its start and its steps), head, reorder
     (of the state), top-k (the choice of the best continuations), host (all the rest of search).
     """
-    precision = resolve_precision(config.search.precision, device)
+    precision = _timed_precision(config.search.precision, device)
     peak = matrix_peak(DTYPES[precision], device)
     model = build_model(config.model, vocabulary, vocabulary).eval()
     beam = config.search.beam
@@ -162,6 +163,17 @@ def bench_decode(
     flops = {part: sentences * each for part, each in flops.items()}
     parts = middle([search_by_part(index) for index in range(repeats)])
     return summary(sentences, "sentences/s", times, flops=flops, parts=parts, peak=peak, precision=precision)
+
+
+def _timed_precision(setting: str, device: torch.device, *, trains_lstm: bool = False) -> str:
+    """UserError for one that the device only emulates: it takes many times as long, and says nothing of the code."""
+    precision = resolve_precision(setting, device, trains_lstm=trains_lstm)
+    if is_emulated(precision, device):
+        raise UserError(
+            f"{precision} is left out: this processor has no instructions for it and emulates it",
+            "choose float32 or auto",
+        )
+    return precision
 
 
 def summary(

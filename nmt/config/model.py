@@ -322,6 +322,11 @@ class ModelConfig(Settings):
     )
 
     @property
+    def has_lstm(self) -> bool:
+        """Whether its encoder or decoder has LSTM layers."""
+        return any(part.kind == "rnn" and part.cell == "lstm" for part in (self.encoder, self.decoder))
+
+    @property
     def own_code(self) -> list[str]:
         """Import paths of all classes in it that are not ours."""
         return _own_code(self)

@@ -53,7 +53,8 @@ def begin(order: Order, config: Config) -> int:
     for file, _ in vectors:
         check_vectors(file, config.model.embedding.width)
     weights = None if other is None else _weights_of(other, order.keep)
-    precision = resolve_precision(config.train.precision, place)  # fixed for the life of the run
+    precision = resolve_precision(config.train.precision, place, trains_lstm=config.model.has_lstm)
+    # fixed for the life of the run
     config = config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
     console = Console()
     if other is not None and (named or config.model.embedding.vectors):

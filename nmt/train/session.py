@@ -15,7 +15,7 @@ import torch
 
 from nmt.config import Config
 from nmt.data.prepare import Prepared, open_prepared
-from nmt.device import describe_machine
+from nmt.device import describe_machine, is_emulated, resolve_precision
 from nmt.errors import UserError
 from nmt.rundir import RunDir, describe_software
 from nmt.settings.load import load_config
@@ -58,6 +58,11 @@ def train_run(
         f"{len(prepared.train):,} pairs, dev {len(prepared.dev):,}\n"
         f"watch {run.path / 'report.html'} in a browser"
     )
+    if is_emulated(settings.precision, device):
+        console.say(
+            "this processor has no instructions for bfloat16, so that it takes many times as long as float32 "
+            "(in a new run: --set train.precision=float32)"
+        )
     world.connect(device)
     outcome = train(
         run,
@@ -93,6 +98,7 @@ def go_on(path: Path, overrides: Sequence[str], *, device: str, budget: float | 
         )
     world = this_world()
     place = world.device(device)
+    _check_precision(run, config, place)
     if config.train.compile:
         check_compiler(place)
     _check_batches(run, config, world.size)
@@ -167,6 +173,19 @@ def _corpus_of(run: RunDir) -> Prepared:
     if run.facts.get("fingerprint") != fingerprints(prepared):
         raise UserError(f"{run.corpus} is not the corpus that {run.path} was trained on", "start a new run on it")
     return prepared
+
+
+def _check_precision(run: RunDir, config: Config, device: torch.device) -> None:
+    """A run keeps its precision, which another machine may lack."""
+    precision = config.train.precision
+    try:
+        resolve_precision(precision, device, trains_lstm=config.model.has_lstm)
+    except UserError as error:
+        raise UserError(
+            f"{run.path} was begun in {precision}, which a run keeps, and {error.message}",
+            "go on where it can be done, or start a new run from its weights: "
+            f"nmt train --init-from {shlex.quote(str(run.path))} --set train.precision=float32 -o NEW, with its text",
+        ) from error
 
 
 def _check_batches(run: RunDir, config: Config, processes: int) -> None:

@@ -16,7 +16,9 @@ import torch
 from safetensors import SafetensorError
 from zoo import write_run
 
+import nmt.device
 import nmt.rundir
+from nmt.device import Bfloat16
 from nmt.errors import UserError
 from nmt.files import remove_leftovers, write_atomically, writing, written_aside
 from nmt.rundir import MODEL, OPTIMIZER, RunDir, read_tensors, save_tensors
@@ -130,6 +132,40 @@ def test_a_folder_that_may_not_be_written_to_is_told_before_any_work(command, he
         f"error: new/run: cannot be written: {here} is not for you to write to\n"
         "Choose a place that you may write to, or change who may.\n"
     )
+
+
+LACKS_BFLOAT16 = Bfloat16(fast=False, lstm=False)
+
+
+def test_a_precision_that_the_processor_lacks_is_refused_before_any_work(command, here, monkeypatch):
+    monkeypatch.setattr(nmt.device, "bfloat16_of_cpu", lambda: LACKS_BFLOAT16)
+    before = sorted(here.iterdir())
+    for _ in range(2):
+        _, said = command("train", "tiny.yaml", "-o", "run", "--set", "train.precision=bfloat16", code=2)
+        assert said == "error: this processor cannot train LSTM layers in bfloat16\nchoose float32 or auto\n"
+        assert sorted(here.iterdir()) == before
+
+
+def test_a_run_in_a_precision_that_this_machine_lacks_does_not_go_on(command, here, monkeypatch):
+    """As if it had been begun on another machine; its weights are of use here all the same."""
+    command("train", "tiny.yaml", "-o", "run", "--set", "train.steps=2")
+    settings = here / "run" / "config.yaml"
+    settings.write_text(settings.read_text().replace("precision: float32", "precision: bfloat16", 1))
+    before = {path: path.read_bytes() for path in (here / "run").rglob("*") if path.is_file()}
+    monkeypatch.setattr(nmt.device, "bfloat16_of_cpu", lambda: LACKS_BFLOAT16)
+    _, said = command("train", "run", "--resume", "--set", "train.steps=4", code=2)
+    assert said.startswith("error: run was begun in bfloat16, which a run keeps, and this processor cannot train LSTM")
+    assert "nmt train --init-from run --set train.precision=float32 -o NEW" in said
+    assert {path: path.read_bytes() for path in (here / "run").rglob("*") if path.is_file()} == before
+    text = ("--src", "train.src", "--tgt", "train.tgt", "--dev-src", "dev.src", "--dev-tgt", "dev.tgt")
+    command("train", "--init-from", "run", "-o", "new", *text, *GUIDED)
+
+
+def test_what_is_emulated_is_told(command, here, monkeypatch):
+    monkeypatch.setattr(nmt.device, "bfloat16_of_cpu", lambda: LACKS_BFLOAT16)
+    settings = ("train.precision=bfloat16", "model.encoder.cell=gru", "model.decoder.cell=gru", "train.steps=2")
+    _, said = command("train", "tiny.yaml", "-o", "run", *(part for setting in settings for part in ("--set", setting)))
+    assert "this processor has no instructions for bfloat16, so that it takes many times as long as float32" in said
 
 
 def test_tensors_that_find_no_room(tmp_path):

@@ -8,15 +8,19 @@ import pytest
 import torch
 from zoo import SIZES, ZOO, collate, each_model, rnn, transformer
 
+import nmt.device
 from nmt import bench
 from nmt.bench import Speed, bench_decode, bench_train, matrix_peak, parts, random_batch, timed
 from nmt.bench.parts import Flops, Laps, forward_flops, middle
 from nmt.config import AdditiveConfig, Config, DotConfig, ModelConfig, ScorerConfig
 from nmt.data.batch import Batch
+from nmt.device import Bfloat16
+from nmt.errors import UserError
 from nmt.models.build import build_model
 from nmt.models.heads import VocabHead
 from nmt.models.rnn import RnnDecoder, RnnEncoder, RnnState
 from nmt.search import beam
+from nmt.settings.load import load_config
 from nmt.train import step
 
 CPU = torch.device("cpu")
@@ -267,6 +271,15 @@ def test_search_is_measured(name: str) -> None:
     speed = bench_decode(tiny(name), vocabulary=20, length=5, steps=4, sentences=3, repeats=2, device=CPU)
     check(speed, "sentences/s")
     assert speed.rate * speed.seconds == pytest.approx(3)
+
+
+@pytest.mark.parametrize(("kind", "setting"), [("train", "train"), ("decode", "search")])
+def test_what_is_only_emulated_is_not_timed(monkeypatch: pytest.MonkeyPatch, kind: str, setting: str) -> None:
+    monkeypatch.setattr(nmt.device, "bfloat16_of_cpu", lambda: Bfloat16(fast=False, lstm=True))
+    config = load_config(None, [f"{setting}.precision=bfloat16"])
+    sizes = {"vocabulary": 20, "length": 5, "steps": 2, "device": CPU}
+    with pytest.raises(UserError, match="bfloat16 is left out: this processor has no instructions for it"):
+        bench_train(config, **sizes) if kind == "train" else bench_decode(config, **sizes, sentences=3, repeats=2)
 
 
 def check(speed: Speed, unit: str) -> None:

@@ -8,7 +8,8 @@ import sys
 import pytest
 import torch
 
-from nmt.device import resolve_device, resolve_precision, round_float32
+import nmt.device
+from nmt.device import Bfloat16, bfloat16_of_cpu, is_emulated, resolve_device, resolve_precision, round_float32
 from nmt.errors import UserError
 
 
@@ -45,6 +46,53 @@ def test_tf32_is_of_gpus():
     assert resolve_precision("tf32", torch.device("cuda")) == "tf32"
     with pytest.raises(UserError, match="precision tf32 is of NVIDIA GPUs, not of cpu"):
         resolve_precision("tf32", torch.device("cpu"))
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("able", "transformer", "lstm"),
+    [
+        (Bfloat16(fast=True, lstm=True), "bfloat16", "bfloat16"),
+        (Bfloat16(fast=True, lstm=False), "bfloat16", "float32"),
+        (Bfloat16(fast=False, lstm=False), "float32", "float32"),
+        (Bfloat16(fast=False, lstm=True), "float32", "float32"),
+    ],
+)
+def test_precision_follows_the_processor(monkeypatch, able, transformer, lstm):
+    monkeypatch.setattr(nmt.device, "bfloat16_of_cpu", lambda: able)
+    assert resolve_precision("auto", CPU) == transformer
+    assert resolve_precision("auto", CPU, trains_lstm=True) == lstm
+    assert resolve_precision("bfloat16", CPU) == "bfloat16"  # emulated, if need be
+    assert is_emulated("bfloat16", CPU) != able.fast
+    assert not is_emulated("float32", CPU)
+    if able.lstm:
+        assert resolve_precision("bfloat16", CPU, trains_lstm=True) == "bfloat16"
+    else:
+        with pytest.raises(UserError, match="this processor cannot train LSTM layers in bfloat16"):
+            resolve_precision("bfloat16", CPU, trains_lstm=True)
+
+
+def test_what_a_processor_can_do_is_found_without_a_trace():
+    """Random numbers are those that would have come, and the answer is the same where no gradients are kept."""
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    with torch.inference_mode():
+        found = bfloat16_of_cpu.__wrapped__()
+    assert torch.equal(torch.rand(3), expected)
+    assert found == bfloat16_of_cpu.__wrapped__()
+
+
+def test_a_processor_without_the_instructions_is_known():
+    """Told to do without them, oneDNN has no LSTM in bfloat16; that is found out, not guessed."""
+    code = "from nmt.device import bfloat16_of_cpu; print(*bfloat16_of_cpu())"
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True, env=environment)
+    if torch.cpu.get_capabilities().get("architecture") != "x86_64" or not torch.backends.mkldnn.is_available():
+        pytest.skip("oneDNN cannot be told to do without instructions here")
+    assert told.stdout.split() == ["False", "False"]
 
 
 PAGES = """

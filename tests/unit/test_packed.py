@@ -28,6 +28,8 @@ def test_a_packed_model_says_the_same(name):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bias", [True, False])
 def test_any_number_of_rows_and_any_strides(dtype, bias):
+    if not _packable(torch.zeros(1, dtype=dtype)):
+        pytest.skip("this processor has no layout for weights in bfloat16, and nothing is packed")
     torch.manual_seed(1)
     linear = torch.nn.Linear(48, 33, bias=bias).to(dtype)
     packed = PackedLinear(linear.weight, linear.bias)
