@@ -70,8 +70,8 @@ def train(
     `resume` goes on from the last checkpoint, on the CPU bit for bit as if nothing had happened. `init_from` is the
     folder of a checkpoint of the same shapes to start from, and `keep` what else to take from there: see `start_from`.
     `train.precision` must be resolved (not `auto`), so that a run keeps it. After `max_seconds` of this call it
-    validates, saves and ends. Pretrained word vectors are read unless it resumes or starts from a checkpoint. SIGINT
-    and SIGTERM end the step at hand, save, and are given back in the outcome; a second one stops at once.
+    validates, saves and ends. Pretrained word vectors are read unless it resumes or starts from a checkpoint. SIGINT,
+    SIGTERM and SIGHUP end the step at hand, save, and are given back in the outcome; see `Signals`.
 
     In a `world` of several processes, which must be connected, each calls this with the same arguments. Step for step
     they do what one would with `train.accumulate` so many times larger, and only the first writes files.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -141,11 +142,43 @@ class Page:
         write_report(self._run, training=False)
 
 
+class Unheard:
+    """A stream that takes no harm when nobody is left to read it: its terminal was closed, or its pipe."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with _unheard():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with _unheard():
+            self._stream.flush()
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EIO, errno.EPIPE):
+            raise
+
+
 class Console:
-    """What the person sees, on stderr: a progress bar on a terminal, plain lines elsewhere."""
+    """What the person sees, on stderr: a progress bar on a terminal, plain lines elsewhere.
+
+    Should the person leave, training goes on: that its terminal is gone is told by a signal, see `Signals`.
+    """
 
     def __init__(self, file: TextIO | None = None) -> None:
-        self._out = RichConsole(file=file or sys.stderr, highlight=False, markup=False, soft_wrap=True)
+        stream: Any = Unheard(file or sys.stderr)
+        self._out = RichConsole(file=stream, highlight=False, markup=False, soft_wrap=True)
         self._bar: Progress | None = None
 
     def start(self, step: int, total: int) -> None:

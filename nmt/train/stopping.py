@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterable
 from types import FrameType, TracebackType
 from typing import Self
 
 from nmt.config import TrainConfig
 from nmt.train.state import TrainState
 
+HANGUP: int | None = getattr(signal, "SIGHUP", None)
+"""What a terminal that is closed sends, perhaps twice: itself, and by way of the shell. Not every system has it."""
+
 
 class Signals:
-    """Within it SIGINT and SIGTERM are noted in `caught` (0: none yet); the second one acts as usual."""
+    """Within it SIGINT, SIGTERM and SIGHUP are noted in `caught` (0: none yet).
+
+    After the first, another SIGINT or SIGTERM acts as usual, another SIGHUP not at all. Where SIGHUP is ignored, as
+    under nohup, it stays so.
+    """
 
     def __init__(self) -> None:
         self.caught = 0
@@ -20,22 +28,26 @@ class Signals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # others may not set handlers
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {number: signal.signal(number, self._note) for number in _to_note()}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore()
+        self._restore(self._before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.caught = number
-        self._restore()
+        self.caught = self.caught or number
+        self._restore(self._before.keys() - {HANGUP})
 
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-        self._before = {}
+    def _restore(self, numbers: Iterable[int]) -> None:
+        for number in list(numbers):
+            signal.signal(number, self._before.pop(number))  # type: ignore[arg-type]
+
+
+def _to_note() -> list[int]:
+    ends = [signal.SIGINT, signal.SIGTERM]
+    return ends if HANGUP is None or signal.getsignal(HANGUP) == signal.SIG_IGN else [*ends, HANGUP]
 
 
 def reason_to_stop(state: TrainState, settings: TrainConfig, *, caught: int, out_of_time: bool) -> str | None:

@@ -127,7 +127,8 @@ def test_what_cannot_work_is_said_before_any_work(call, tmp_path, arguments, mes
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_sigterm_saves_and_says_how_to_go_on(call, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_and_says_how_to_go_on(call, tmp_path, number):
     arguments = [
         "tiny.yaml",
         *TEXTS,
@@ -146,11 +147,11 @@ def test_sigterm_saves_and_says_how_to_go_on(call, tmp_path):
         metrics, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 60
         while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         said = process.communicate(timeout=60)[1]
     finally:
         process.kill()
-    assert process.returncode == 128 + signal.SIGTERM
+    assert process.returncode == 128 + number
     assert "To go on: nmt train run --resume" in said
     step = int(RunDir(tmp_path / "run").pointed("last").removeprefix("step-"))
     assert step > 0
