@@ -46,7 +46,7 @@ class Signals:
 
 
 def _to_note() -> list[int]:
-    ends = [signal.SIGINT, signal.SIGTERM]
+    ends: list[int] = [signal.SIGINT, signal.SIGTERM]
     return ends if HANGUP is None or signal.getsignal(HANGUP) == signal.SIG_IGN else [*ends, HANGUP]
 
 
