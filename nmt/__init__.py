@@ -13,8 +13,19 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "load"]
 
 
-def load(run: str | Path, *, checkpoint: str = "best", device: str = "auto") -> Translator:
-    """The translator in a run directory, ready for raw text. Raises UserError where the directory holds no model."""
+def __dir__() -> list[str]:
+    return __all__
+
+
+def load(run: str | Path, *, checkpoint: str = "best", device: str = "auto", trainable: bool = False) -> Translator:
+    """The translator in a run directory, ready for raw text. Raises UserError where the directory holds no model.
+
+    With `trainable` its `model` is as training had it, a torch module in float32 that gradients can be had of:
+
+        translator = nmt.load("runs/first", trainable=True)
+        losses = translator.model(translator.batch([("A man rides a horse.", "Ein Mann reitet ein Pferd.")]))
+        losses.nll.sum().backward()
+    """
     from nmt.translate import Translator  # brings torch along, which `nmt --help` does not wait for
 
-    return Translator.load(Path(run), checkpoint=checkpoint, device=device)
+    return Translator.load(Path(run), checkpoint=checkpoint, device=device, trainable=trainable)

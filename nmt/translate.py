@@ -10,24 +10,24 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nmt.align.ensemble import load_ensemble
-from nmt.align.extract import attention_maps, default_reading, forced_weights
+from nmt.align.extract import Read, attention_maps, choose_reading, default_reading, forced_weights
 from nmt.align.maps import AttentionMap, Weights
-from nmt.config import SearchConfig
+from nmt.config import AlignConfig, SearchConfig
 from nmt.consensus import consensus
-from nmt.data.batch import Ids
+from nmt.data.batch import Batch, Ids
 from nmt.data.example import Example, Feeder, collate_examples
 from nmt.data.plan import plan_evaluation
 from nmt.device import resolve_device, resolve_precision
 from nmt.errors import UserError
 from nmt.models.ensemble import Ensemble
-from nmt.models.packed import pack
+from nmt.models.packed import is_packed, pack
 from nmt.models.seq2seq import Seq2Seq
 from nmt.rundir import RunDir, load_model
 from nmt.search.beam import beam_search
@@ -88,14 +88,22 @@ class Translator:
         *,
         device: torch.device,
         shortlist: Shortlist | None = None,
+        trainable: bool = False,
     ) -> None:
         """The model is copied, so the one given may go on training. `shortlist`: what may be written for a sentence;
-        probability, and so all scores, are then shared among this alone. Raises UserError for what cannot be done."""
+        probability, and so all scores, are then shared among this alone. `trainable`: the copy stays in float32 and is
+        not laid out for search, so that gradients can be had of it. Raises UserError for what cannot be done."""
         if search.coverage_penalty and model.alignment is None:
             raise UserError("search.coverage_penalty needs attention, and nothing in this model looks at the source")
-        dtype = DTYPES[resolve_precision(search.precision, device)]
+        if is_packed(model):
+            raise UserError(
+                "this model is laid out for search and cannot be copied",
+                "Load its run again, or share the translator that has it, as several threads may.",
+            )
+        dtype = torch.float32 if trainable else DTYPES[resolve_precision(search.precision, device)]
         self.model = copy.deepcopy(model).to(device=device, dtype=dtype).eval()
-        pack(self.model)
+        if not trainable:
+            pack(self.model)
         self.tokenizers = tokenizers
         self.feeder = Feeder(*tokenizers, copies=model.copies, spells=model.spells)
         self.search = search
@@ -112,6 +120,7 @@ class Translator:
         device: str = "auto",
         search: SearchConfig | None = None,
         shortlist: Path | None = None,
+        trainable: bool = False,
     ) -> Translator:
         """From a run directory; `search` replaces the run's own settings. With `others`, runs that have the same
         tokenizers, the mean of all their probabilities. `shortlist` is a file made by `nmt shortlist`.
@@ -127,8 +136,21 @@ class Translator:
             search or folder.config.search,
             device=resolve_device(device),
             shortlist=None if shortlist is None else read_shortlist(shortlist, tokenizers),
+            trainable=trainable,
         )
 
+    @overload
+    def translate(  # type: ignore[overload-overlap]  # a text is a sequence of texts, too
+        self,
+        lines: str | bytes,
+        *,
+        beam: int | None = None,
+        nbest: int = 1,
+        prefixes: str | None = None,
+        first: int = 0,
+    ) -> Translation: ...
+
+    @overload
     def translate(
         self,
         lines: Sequence[str | bytes],
@@ -137,13 +159,38 @@ class Translator:
         nbest: int = 1,
         prefixes: Sequence[str] | None = None,
         first: int = 0,
-    ) -> list[Translation]:
-        """One translation per line, in order, with the `nbest` best outputs. Bytes are decoded as UTF-8.
+    ) -> list[Translation]: ...
+
+    def translate(
+        self,
+        lines: str | bytes | Sequence[str | bytes],
+        *,
+        beam: int | None = None,
+        nbest: int = 1,
+        prefixes: str | Sequence[str] | None = None,
+        first: int = 0,
+    ) -> Translation | list[Translation]:
+        """One translation per line, in order, with the `nbest` best outputs; of a single text, the one that it has.
+        Bytes are decoded as UTF-8.
 
         `beam` replaces that of the settings. `prefixes`: what the translation of each line begins with, perhaps "".
         `first`: the number of the first line, which decides, with the seed, what is drawn for it, if samples are.
-        Raises ValueError for prefixes of another number than lines."""
-        search = self.search if beam is None else self.search.model_copy(update={"beam": beam})
+        Raises UserError for arguments that cannot be, such as more `nbest` than `beam`, and ValueError for prefixes of
+        another number than lines."""
+        if isinstance(lines, str | bytes):
+            (translation,) = self.translate(
+                [lines], beam=beam, nbest=nbest, prefixes=None if prefixes is None else [str(prefixes)], first=first
+            )
+            return translation
+        search = self.search if beam is None else self.search.model_copy(update={"beam": _counted("beam", beam)})
+        if _counted("nbest", nbest) > search.outputs:
+            raise UserError(
+                f"nbest={nbest} needs as many hypotheses, and search makes {search.outputs}",
+                f"Raise the beam: beam={nbest}, or draw more samples, if it draws.",
+            )
+        _check_texts("lines", lines, (str, bytes))
+        if prefixes is not None:
+            _check_texts("prefixes", prefixes, (str,))
         numbered = list(zip(itertools.count(first), lines, prefixes or itertools.repeat(""), strict=False))
         if prefixes is not None and len(prefixes) != len(lines):
             raise ValueError(f"{len(prefixes)} prefixes for {len(lines)} lines")
@@ -161,16 +208,44 @@ class Translator:
             yield from self.translate(window, nbest=nbest, first=done)
             done += len(window)
 
-    def alignment(self, translation: Translation, candidate: int = 0) -> AttentionMap:
+    def alignment(
+        self,
+        translation: Translation,
+        candidate: int = 0,
+        *,
+        attention: str | None = None,
+        heads: Sequence[int] | None = None,
+        step: Read | None = None,
+    ) -> AttentionMap:
         """Which word of the source each word of a candidate came from, by a forced pass over the two; see `nmt.align`
-        for what can be made of it. Raises ValueError if there is no such candidate, or no attention."""
+        for what can be made of it.
+
+        By default the model's own choice; else the mean over `heads`, counted from 1, of the `attention` of that name,
+        such as "decoder.2.cross" (`nmt info` lists them), at the `step` that writes a word, "output", or the next,
+        which reads it, "input". Raises UserError for an attention or head that is not there, and ValueError if there
+        is no such candidate, or no attention."""
         if not 0 <= candidate < len(translation.candidates):
             raise ValueError(f"candidate {candidate} of {len(translation.candidates)}")
+        reading = default_reading(self.model) if attention is None else None
+        if reading is None or heads is not None or step is not None:
+            chosen = None if heads is None else tuple(_counted("heads", head) for head in heads)
+            if step not in (None, "output", "input"):
+                raise UserError(f'step={step!r}: it is "output" or "input"')
+            reading = choose_reading(
+                self.model, AlignConfig(), device=self.device, attention=attention, heads=chosen, read=step
+            )
         pair = (translation.source, translation.candidates[candidate].text)
         (found,) = attention_maps(
-            self.model, self.tokenizers, [pair], device=self.device, max_tokens=self.search.max_tokens
+            self.model, self.tokenizers, [pair], device=self.device, max_tokens=self.search.max_tokens, reading=reading
         )
         return found
+
+    def batch(self, pairs: Sequence[tuple[str, str]]) -> Batch:
+        """Pairs of a source and a target as the model reads them: `model(batch).nll` [B,T] are the losses of the
+        target's tokens, EOS included."""
+        src, tgt = self.tokenizers
+        examples = [self.feeder.example((a, src.encode(a)), (b, tgt.encode(b))) for a, b in pairs]
+        return collate_examples(examples).to(self.device)
 
     def _translate_window(
         self, lines: Sequence[tuple[int, str | bytes, str]], search: SearchConfig, nbest: int
@@ -192,8 +267,11 @@ class Translator:
         src, tgt = self.tokenizers
         try:
             text = line.decode("utf-8") if isinstance(line, bytes) else line
+            (text + prefix).encode("utf-8")
         except UnicodeDecodeError as error:
             return Translation([], f"not UTF-8 (byte {error.object[error.start]:#04x} at {error.start})")
+        except UnicodeEncodeError as error:
+            return Translation([], f"no text (a lone surrogate, {error.object[error.start]!a}, at {error.start})")
         ids = src.encode(text)
         if len(ids) > search.max_source:
             return Translation([], f"{len(ids):,} tokens, more than search.max_source: {search.max_source:,}")
@@ -282,6 +360,22 @@ class Translator:
             scored = [h._replace(score=h.score + weight * coverage(next(weights)[:-1, :-1])) for h in n_best]
             ranked.append(sorted(scored, key=lambda h: -h.score))
         return ranked
+
+
+def _counted(name: str, value: Any) -> int:
+    """The value of an argument that counts something; UserError unless it does."""
+    if not isinstance(value, int) or value < 1:
+        raise UserError(f"{name}={value!r}: it is a number from 1 on")
+    return value
+
+
+def _check_texts(name: str, texts: Any, kinds: tuple[type, ...]) -> None:
+    """UserError unless an argument is a sequence of texts: a single text would be taken letter by letter."""
+    if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
+        raise UserError(f"{name} is a sequence of texts, and this is {texts!r:.40}")
+    for number, text in enumerate(texts):
+        if not isinstance(text, kinds):
+            raise UserError(f"{name}[{number}] is no text: {text!r:.40}")
 
 
 def relative(log_probs: Sequence[float]) -> list[float]:

@@ -43,6 +43,11 @@ def pack(model: nn.Module) -> None:
             part.packed = PackedLinear(part.weight, part.bias)
 
 
+def is_packed(model: nn.Module) -> bool:
+    """Whether `pack` has been here: such a model cannot be trained, nor copied."""
+    return any(isinstance(part, PackedLinear) for part in model.modules())
+
+
 def _packable(weights: Tensor) -> bool:
     if weights.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
