@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,25 @@ Checkpoint = Annotated[str, typer.Option(help="best, last, a step, or a name tha
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 SearchSettings = Annotated[
     list[str] | None, typer.Option("--set", metavar="search.KEY=VALUE", help="Change a setting of the search.")
+]
+
+
+def _sentences(texts: list[str] | None) -> list[str] | None:
+    """The lines of the texts of an option; UserError for one that is not UTF-8."""
+    for text in texts or ():
+        try:
+            os.fsencode(text).decode("utf-8")
+        except UnicodeDecodeError as error:
+            byte = f"byte {error.object[error.start]:#04x} at {error.start}"
+            raise UserError(f"--text {text!a}: not UTF-8 ({byte})", "Is the terminal set to UTF-8?") from error
+    return texts and [line for text in texts for line in text.split("\n")]
+
+
+Sentences = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text", metavar="SENTENCE", callback=_sentences, help="A source sentence, instead of files; may be repeated."
+    ),
 ]
 ForceFile = Annotated[bool, typer.Option("--force", help="Overwrite the output file.")]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
-from nmt.cli.common import Checkpoint, Device
+from nmt.cli.common import Checkpoint, Device, Sentences
 from nmt.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,9 +26,7 @@ def plot(
     tgt: Annotated[
         Path | None, typer.Argument(help="Their translations, line by line; without it the run translates first.")
     ] = None,
-    text: Annotated[
-        list[str] | None, typer.Option(metavar="SENTENCE", help="A source sentence, instead of SRC; may be repeated.")
-    ] = None,
+    text: Sentences = None,
     form: Annotated[Literal["png", "svg", "pdf"], typer.Option("--format", help="Kind of picture.")] = "png",
     lines: Annotated[str | None, typer.Option(metavar="N,N-M", help="Only these lines, counted from 1.")] = None,
     level: Annotated[Literal["words", "pieces"], typer.Option(help="Rows and columns: words, or tokens.")] = "words",

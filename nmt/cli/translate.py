@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -18,6 +18,7 @@ from nmt.cli.common import (
     Device,
     ForceFile,
     SearchSettings,
+    Sentences,
     load,
     progress,
     telling_what_is_kept,
@@ -39,6 +40,7 @@ def translate(
     inputs: Annotated[
         list[Path] | None, typer.Argument(metavar="[INPUT]...", help="Files to translate; standard input when none.")
     ] = None,
+    text: Sentences = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write here, not to standard output.")] = None,
     beam: Beam = None,
     nbest: Annotated[int, typer.Option(min=1, help="Write so many translations per line: `N ||| text ||| score`.")] = 1,
@@ -79,7 +81,8 @@ def translate(
 
     An empty line stays empty. A line that is not UTF-8 or far too long becomes an empty line and a message with its
     number; all others are translated. An output file is called OUTPUT.partial until all is done; should it be
-    interrupted, the same command with --continue goes on with it.
+    interrupted, the same command with --continue goes on with it. Without files, on a terminal, each line is translated
+    as soon as it is typed, with the same options.
 
     \b
     Examples:
@@ -88,12 +91,15 @@ def translate(
       nmt translate runs/first input.en --reference input.de --beam 10
       nmt translate runs/first input.en --details --flag -o output.jsonl
       nmt translate runs/first input.en --set search.sampling.count=32 --set search.mbr.utility=chrf
+      nmt translate runs/first --text "a man rides a horse" --nbest 5
       echo "a man rides a horse" | nmt translate runs/first
     """
-    from nmt.text.lines import Inputs
+    from nmt.text.lines import Given, Inputs
     from nmt.text.partial import open_resumable
 
-    lines = Inputs(inputs or [])
+    if text and inputs:
+        raise UserError("--text is translated instead of files: leave out the one or the other")
+    lines = Given(text, "--text") if text else Inputs(inputs or [])
     if dictionary is not None and not replace_unk:
         raise UserError("--dictionary says what replaces <unk>: add --replace-unk")
     for path in [*lines.paths, reference, dictionary, shortlist, prefix]:
@@ -117,8 +123,7 @@ def translate(
     improve = _replacing(translator, run, dictionary) if replace_unk else list
     prefixes = _partners(lines, prefix, "--prefix")
     job = _Job(translator, improve, _wanted(translator, run, details, flag), nbest, details, prefixes)
-    if not lines.paths and sys.stdin.isatty() and output is None:
-        return _converse(job)
+    typed = not inputs and not text and sys.stdin.isatty()
     references = _partners(lines, reference, "--reference")
     options = {"nbest": nbest, "details": details, "flag": flag, "replace_unk": replace_unk}
     files = {"dictionary": dictionary, "shortlist": shortlist, "prefix": prefix}
@@ -126,9 +131,9 @@ def translate(
 
     texts = []
     with open_resumable(output, made_by, resume=resume, overwrite=force) as out:
-        for text in _translated(job, lines, out):
+        for translated in _translated(job, lines, out, typed):
             if references is not None:
-                texts.append(text)
+                texts.append(translated)
     if references is not None:
         from nmt.evaluate import evaluate
 
@@ -138,7 +143,6 @@ def translate(
         print(f"{out.done.flagged:,} of {out.done.lines:,} lines flagged", file=sys.stderr)
     if out.done.problems and strict:
         raise UserError(f"{out.done.problems} of the lines could not be translated (see above)")
-    return None
 
 
 class _Job(NamedTuple):
@@ -160,8 +164,8 @@ def _wanted(translator: Translator, run: Path, details: bool, flag: bool) -> Wan
     return Wanted(attention, copied=details and translator.model.copies, flags=flag)
 
 
-def _translated(job: _Job, lines: Inputs, out: Output) -> Iterator[str]:
-    """Writes what the lines give, from where the output is; the text of each line."""
+def _translated(job: _Job, lines: Inputs, out: Output, typed: bool) -> Iterator[str]:
+    """Writes what the lines give, from where the output is; the text of each line. `typed`: somebody types them."""
     from nmt.details import with_details
     from nmt.text.windows import PATIENCE, windows
     from nmt.translate import WINDOW
@@ -170,8 +174,9 @@ def _translated(job: _Job, lines: Inputs, out: Output) -> Iterator[str]:
     out.skip(rest)
     number = out.done.lines
     # What is in a file is there: all windows of it are full, whatever its disk does, and so always the same.
-    cut = windows(rest, WINDOW, math.inf if lines.are_files else PATIENCE)
-    with contextlib.closing(cut), telling_what_is_kept(out), progress(lines, number) as advance:
+    cut = _asked_for(rest) if typed else windows(rest, WINDOW, math.inf if lines.are_files else PATIENCE)
+    bar = contextlib.nullcontext(lambda: None) if typed else progress(lines, number)
+    with contextlib.closing(cut), telling_what_is_kept(out), bar as advance:
         for window in cut:
             begin = None if job.prefixes is None else job.prefixes[number : number + len(window)]
             results = job.improve(job.translator.translate(window, nbest=job.nbest, prefixes=begin, first=number))
@@ -252,18 +257,13 @@ def _partners(inputs: Inputs, path: Path | None, option: str) -> list[str] | Non
     return partners
 
 
-def _converse(job: _Job) -> None:
-    """A line, its translation, a line, ... until Ctrl-D."""
-    from nmt.details import with_details
-
+def _asked_for(lines: Iterator[bytes]) -> Generator[list[bytes], None, None]:
+    """A line at a time, with a prompt before each, until Ctrl-D."""
     print("Type a sentence to translate; Ctrl-D ends.", file=sys.stderr)
     while True:
-        try:
-            line = input("> ")
-        except EOFError:
+        print("> ", end="", file=sys.stderr, flush=True)
+        line = next(lines, None)
+        if line is None:
+            print(file=sys.stderr)
             return
-        results = list(job.improve(job.translator.translate([line])))
-        ((result, details),) = with_details(job.translator, results, job.wanted)
-        print(result.text if result.problem is None else f"({result.problem})")
-        if details.flags:
-            print(f"({', '.join(details.flags)})", file=sys.stderr)
+        yield [line]

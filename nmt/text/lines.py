@@ -139,6 +139,20 @@ class Inputs:
         return name, number - self._starts[which] + 1
 
 
+class Given(Inputs):
+    """Lines that are there already, as if they came from `name`."""
+
+    def __init__(self, lines: Sequence[str], name: str) -> None:
+        super().__init__([])
+        self._lines, self._name = lines, name
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (line.encode() for line in self._lines)
+
+    def place(self, number: int) -> tuple[str, int]:
+        return self._name, number
+
+
 def read_parallel(src: Path, tgt: Path, *, drop_bad: bool = False) -> Iterator[Pair | BadPair]:
     """Streams the pairs of two files, line N of one being the partner of line N of the other.
 
@@ -220,9 +234,16 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 
 
 def _standard_output() -> Iterator[TextIO]:
-    """Standard output as UTF-8 with LF, whatever the platform says; by lines on a terminal."""
+    """Standard output as UTF-8 with LF, whatever the platform says; on a terminal by lines, and what it can show."""
     sys.stdout.flush()
-    stream = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="\n", line_buffering=sys.stdout.isatty())
+    terminal = sys.stdout.isatty()
+    stream = io.TextIOWrapper(
+        sys.stdout.buffer,
+        encoding=sys.stdout.encoding if terminal else "utf-8",
+        errors="backslashreplace" if terminal else "strict",
+        newline="\n",
+        line_buffering=terminal,
+    )
     try:
         yield stream
         stream.flush()

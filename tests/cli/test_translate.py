@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 import csv
 import gzip
+import io
 import json
 import os
 import random
@@ -18,6 +18,7 @@ import pytest
 from zoo import WORDS, write_run
 
 from nmt.config import SearchConfig
+from nmt.text.lines import open_output
 
 MESSY = ("count", "eol", "encoding", "chars", "long", "degenerate", "names", "gzip")
 LEFT_EMPTY = re.compile(r"^(.*), line (\d+): left empty: (.*)$", re.MULTILINE)
@@ -320,18 +321,77 @@ def test_a_pipe_is_read_once(command, run: Path, text: Path, tmp_path: Path, mon
     assert "--reference needs input files" in err
 
 
-def test_a_conversation_on_a_terminal(command, run: Path, monkeypatch) -> None:
-    expected, _ = command("translate", run, stdin=b"w1 w2\nw3\n")
-    typed = iter(["w1 w2", "w3", "w1 " * (LONGEST + 1)])
+class Typed(io.TextIOWrapper):
+    """Standard input or output that is a terminal."""
 
-    def answer(prompt: str) -> str:
-        try:
-            return next(typed)
-        except StopIteration:
-            raise EOFError from None
+    def isatty(self) -> bool:
+        return True
 
-    monkeypatch.setattr(builtins, "input", answer)
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    out, err = command("translate", run)
-    assert out == expected + "(101 tokens, more than search.max_source: 100)\n"
-    assert err == "Type a sentence to translate; Ctrl-D ends.\n"
+
+TYPED = b"w1 w2\n\nw3 \xe9\n" + b"w1 " * (LONGEST + 1) + b"\nw3 w4"
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--nbest", 2), ("--details",), ("--flag",), ("--details", "--nbest", 2), ("-o", "out")]
+)
+def test_a_conversation_is_a_pipe_with_prompts(command, run: Path, tmp_path: Path, monkeypatch, options) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = command("translate", run, *options, stdin=TYPED)
+    written = (tmp_path / "out").read_bytes() if "-o" in options else b""
+    monkeypatch.setattr(sys, "stdin", Typed(io.BytesIO(TYPED)))
+    out, err = command("translate", run, *options, *(["--force"] if written else []))
+    assert out == expected[0]
+    assert err.startswith("Type a sentence to translate; Ctrl-D ends.\n> ")
+    assert err.count("> ") == 6
+    assert [line for line in err.replace("> ", "").splitlines()[1:] if line] == expected[1].splitlines()
+    assert "standard input, line 3: left empty: not UTF-8 (byte 0xe9 at 3)\n" in err
+    assert not written or (tmp_path / "out").read_bytes() == written
+
+
+def test_each_line_is_answered_before_the_next_prompt(command, run: Path, monkeypatch) -> None:
+    """Both streams in one, as a terminal shows them."""
+    monkeypatch.setattr(sys, "stdin", Typed(io.BytesIO(b"w1 w2\n\xe9\nw3\n")))
+    expected = command("translate", run, stdin=b"w1 w2\n\n\nw3\n")[0].split("\n")
+    screen = io.BytesIO()
+    monkeypatch.setattr(sys, "stdin", Typed(io.BytesIO(b"w1 w2\n\xe9\nw3\n")))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(screen, write_through=True))
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(screen, write_through=True))
+    command("translate", run)
+    seen = screen.getvalue().decode()
+    said = "standard input, line 2: left empty: not UTF-8 (byte 0xe9 at 0)"
+    assert seen.split("\n")[1:] == [f"> {expected[0]}", f"> {said}", "", f"> {expected[3]}", "> ", ""]
+
+
+def test_a_terminal_is_shown_what_it_can_show(monkeypatch) -> None:
+    utf_8 = "ma mère\n".encode()
+    for kind, encoding, written in (
+        (Typed, "ascii", b"ma m\\xe8re\n"),
+        (Typed, "latin-1", b"ma m\xe8re\n"),
+        (Typed, "utf-8", utf_8),
+        (io.TextIOWrapper, "ascii", utf_8),
+    ):
+        buffer = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", kind(buffer, encoding=encoding))
+        with open_output(None, overwrite=False) as out:
+            out.write("ma mère\n")
+        assert buffer.getvalue() == written
+
+
+def test_sentences_on_the_command_line(command, run: Path) -> None:
+    expected, _ = command("translate", run, "--nbest", 2, stdin=b"w1 w2\n\nw3\n")
+    assert command("translate", run, "--text", "w1 w2", "--text", "\nw3", "--nbest", 2) == (expected, "")
+    _, err = command("translate", run, "--text", "w1 " * (LONGEST + 1), "--strict", code=2)
+    assert err.startswith("--text, line 1: left empty: 101 tokens")
+    _, err = command("translate", run, "input", "--text", "w1", code=2)
+    assert err.startswith("error: --text is translated instead of files")
+    _, err = command("translate", run, "--text", "w1", "--prefix", run / "config.yaml", code=2)
+    assert err.startswith("error: --prefix needs input files")
+
+
+@pytest.mark.parametrize("arguments", [("translate",), ("plot", "-o", "out")])
+def test_a_sentence_that_is_not_utf_8_is_told_before_any_work(command, run: Path, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    name, *options = arguments
+    _, err = command(name, run, *options, "--text", "w1", "--text", "w\udce9", code=2)
+    assert err == "error: --text 'w\\udce9': not UTF-8 (byte 0xe9 at 1)\nIs the terminal set to UTF-8?\n"
+    assert list(tmp_path.iterdir()) == []
