@@ -135,12 +135,12 @@ def bench_decode(
     work = forward_flops(model, random_batch(1, length, vocabulary), beams=beam, steps=steps)
     model.to(device, DTYPES[precision])
     batch = random_batch(sentences, length, vocabulary).to(device)
-    limits = torch.full((sentences,), steps, device=device)
-    penalty = length_penalty(config.search.length_penalty)
+    limits = torch.full((sentences,), steps)  # on the CPU, as the translator gives them
+    rules, penalty = [AtLeast(limits.to(device))], length_penalty(config.search.length_penalty)
 
     @torch.inference_mode()
     def search(_: int) -> None:
-        beam_search(model.predictor(batch), beam=beam, limits=limits, penalty=penalty, rules=[AtLeast(limits)])
+        beam_search(model.predictor(batch), beam=beam, limits=limits, penalty=penalty, rules=rules)
 
     def search_by_part(index: int) -> Laps:
         laps = Laps(device, rest="host")
@@ -216,7 +216,7 @@ def random_batch(sentences: int, length: int, vocabulary: int) -> Batch:
 
 def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
     """FLOP per second of a large square matrix product, the best of several."""
-    size = 4096 if device.type == "cuda" else 1536
+    size = 8192 if device.type == "cuda" else 1536
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     times = timed(lambda _: a @ b, repeats=8, warmup=2, device=device)
     return 2.0 * size**3 / min(times)

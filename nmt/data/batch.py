@@ -22,6 +22,13 @@ Ids = Sequence[int] | NDArray[np.int64]
 """A sentence."""
 
 
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device. A GPU fetches it from pinned memory by itself, while the host goes on."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 class Spelled(NamedTuple):
     """How the U distinct words of a batch are spelled that the vocabulary lacks; see `nmt.data.spelling`."""
 
@@ -29,7 +36,7 @@ class Spelled(NamedTuple):
     words: Tensor  # [B,L] which of the words, from 1, each token is; 0 = the vocabulary has it
 
     def to(self, device: torch.device) -> Spelled:
-        return Spelled(self.ngrams.to(device, non_blocking=True), self.words.to(device, non_blocking=True))
+        return Spelled(sent(self.ngrams, device), sent(self.words, device))
 
 
 class Padded(NamedTuple):
@@ -49,8 +56,8 @@ class Padded(NamedTuple):
 
     def to(self, device: torch.device) -> Padded:
         return Padded(
-            self.ids.to(device, non_blocking=True),
-            self.lengths.to(device, non_blocking=True),
+            sent(self.ids, device),
+            sent(self.lengths, device),
             self.full,
             None if self.spelled is None else self.spelled.to(device),
         )
@@ -70,10 +77,10 @@ class Batch(NamedTuple):
         return Batch(
             self.src.to(device),
             None if self.tgt is None else self.tgt.to(device),
-            None if self.copy_ids is None else self.copy_ids.to(device, non_blocking=True),
+            None if self.copy_ids is None else sent(self.copy_ids, device),
             self.extras,
             self.indices,
-            None if self.links is None else self.links.to(device, non_blocking=True),
+            None if self.links is None else sent(self.links, device),
         )
 
 

@@ -14,11 +14,12 @@ from torch.utils.checkpoint import checkpoint
 from nmt.config import AdditiveConfig, CustomConfig, DotConfig, GeneralConfig, ScaledDotConfig, ScorerConfig
 from nmt.models.custom import build_custom
 from nmt.models.interface import Memory, Probe
+from nmt.models.layers import room
 from nmt.models.scorers import Additive, Dot, General, ScaledDot, Scorer
 
 MOST_KEPT = 1 << 25
-"""Numbers that scorers may keep for a backward pass, like the hidden layers of additive attention [B,T,S,A]; beyond
-that queries are scored in parts, and what was not kept is made again."""
+"""Numbers that scorers may keep for a backward pass on a CPU, like the hidden layers of additive attention [B,T,S,A];
+beyond that queries are scored in parts, and what was not kept is made again. Elsewhere `room` for more."""
 
 
 def build_scorer(config: ScorerConfig, query_width: int, memory_width: int) -> Scorer:
@@ -83,11 +84,11 @@ class Attention(nn.Module):
 
     def _scores(self, query: Tensor, keys: Tensor, history: Tensor | None, calls: int) -> Tensor:
         """The scorer's, in parts where what it keeps would be too much."""
-        kept = self.scorer.kept(keys)
+        kept, most = self.scorer.kept(keys), room(MOST_KEPT, keys.device)
         past = () if history is None else (history,)  # who does not use it need not take it
-        if kept * query.shape[1] * calls <= MOST_KEPT:
+        if kept * query.shape[1] * calls <= most:
             return self.scorer.score(query, keys, *past)
-        rows = max(1, MOST_KEPT // kept)
+        rows = max(1, most // kept)
         parts = zip(query.split(rows, dim=1), *(before.split(rows, dim=1) for before in past), strict=True)
         scores = [checkpoint(self.scorer.score, some, keys, *before, use_reentrant=False) for some, *before in parts]
         return torch.cat(scores, dim=1)

@@ -6,6 +6,7 @@ Shapes: see the legend in `interface.py`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import torch
@@ -16,14 +17,16 @@ from nmt.data.batch import PAD, UNK
 from nmt.models import softmax
 from nmt.models.attention import Attention
 from nmt.models.interface import Features, Forced, Head, Memory, Probe, Source, Subset, TokenLosses
+from nmt.models.layers import room
 
 ROWS = 256
-"""Target positions whose distributions exist at a time where two are compared."""
+"""Target positions whose distributions exist at a time on a CPU where two are compared; elsewhere `room` for more."""
 
 
 def divergence(head: Head, one: Forced, other: Forced) -> tuple[Tensor, Tensor]:
     """`Head.divergence` by the head's own log-probabilities, some sentences at a time, and again for backward."""
-    sentences = torch.arange(len(one.labels), device=one.labels.device).split(max(1, ROWS // one.labels.shape[1]))
+    device, length = one.labels.device, one.labels.shape[1]
+    sentences = torch.arange(len(one.labels), device=device).split(max(1, room(ROWS, device) // length))
     parts = [
         checkpoint(
             _divergence, head, one.select(some), other.select(some), use_reentrant=False, preserve_rng_state=False
@@ -52,10 +55,14 @@ class VocabHead(Head):
         if table is None:
             nn.init.normal_(self.weight, std=width**-0.5)
         self.bias = nn.Parameter(torch.zeros(size))
+        self.softmax = softmax.CrossEntropy()
         self.packed: nn.Module | None = None  # W and b once more, see `packed.pack`
 
     def losses(self, features: Features, labels: Tensor, source: Source, smoothing: float) -> TokenLosses:
         return smoothed(*self.cross_entropy(features, labels), labels, smoothing)
+
+    def fusible(self) -> Iterable[nn.Module]:
+        return self.softmax.children()
 
     def divergence(self, one: Forced, other: Forced) -> tuple[Tensor, Tensor]:
         p, q = (self._projected(said.features).flatten(0, 1) for said in (one, other))
@@ -66,7 +73,7 @@ class VocabHead(Head):
     def cross_entropy(self, features: Features, labels: Tensor) -> tuple[Tensor, Tensor]:
         """-log p(label) and the mean of -log p over the vocabulary, [B,T] each, padding included."""
         hidden = self._projected(features).flatten(0, 1)
-        nll, uniform = softmax.cross_entropy(hidden, self.weight, self.bias, labels.flatten())  # [B*T] each
+        nll, uniform = self.softmax(hidden, self.weight, self.bias, labels.flatten())  # [B*T] each
         return nll.view_as(labels), uniform.view_as(labels)
 
     def subset(self, tokens: Tensor) -> Subset:
@@ -161,6 +168,9 @@ class CopyHead(Head):
         generated = (mixture.log_generate[:, :, 0] - nll).masked_fill(~in_vocabulary, -torch.inf)
         log_copied = _log(copied).where(in_vocabulary, _finite_log(copied))
         return smoothed(-torch.logaddexp(generated, log_copied), uniform, labels, smoothing)
+
+    def fusible(self) -> Iterable[nn.Module]:
+        return self.vocabulary.fusible()
 
     def divergence(self, one: Forced, other: Forced) -> tuple[Tensor, Tensor]:
         return divergence(self, one, other)

@@ -200,6 +200,10 @@ class Head(nn.Module, ABC):
         """How far two passes over the same targets are apart, each [B,T] in nats and 0 where there is padding: the
         Kullback-Leibler divergences KL(one || other) and KL(other || one), computed in chunks."""
 
+    def fusible(self) -> Iterable[nn.Module]:
+        """As of an encoder: what of it is many small operations."""
+        return ()
+
     @abstractmethod
     def subset(self, tokens: Tensor) -> Subset:
         """What `log_probs` needs to speak of `tokens` [B,C] only."""

@@ -10,6 +10,12 @@ from torch import Tensor, nn
 from nmt.data.batch import EOS, PAD, UNK, Spelled
 
 
+def room(numbers: int, device: torch.device) -> int:
+    """How many numbers may be worked on at a time where `numbers` suit a CPU and its caches: a GPU wants large
+    products, and its memory is there for them."""
+    return numbers if device.type == "cpu" else 32 * numbers
+
+
 class Dropout(nn.Dropout):
     """Zeroes each number with probability p and scales the others by 1 / (1 - p) (Srivastava et al. 2014).
 

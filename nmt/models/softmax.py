@@ -12,22 +12,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nmt.models.layers import room
+
 CHUNK = 1 << 21
-"""Logits that exist at a time, a compromise: matrix products want many rows, the passes over them a warm cache."""
+"""Logits that exist at a time on a CPU, a compromise: matrix products want many rows, the passes over them a warm
+cache. Elsewhere `room` for more."""
 ROWS = 64
 """Rows of a chunk come in multiples of this. A CPU's bfloat16 kernels are slower for what is left over after blocks of
 32, and are written anew, which takes longer than the product, for each number of rows that a batch has."""
 
 
-def cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """-log p(label) and the mean of -log p over the vocabulary, [N] each and float32, where p = softmax(W h + b).
+class CrossEntropy(nn.Module):
+    """-log p(label) and the mean of -log p over the vocabulary, where p = softmax(W h + b).
 
-    `hidden` [N,D], `weight` [V,D], `bias` [V], `labels` [N]; products in the type of autocast.
+    Its two parts are what stands between the products, modules of their own so that a compiler can make of each one
+    pass over the logits.
     """
-    filled = _filled(hidden.to(_dtype(hidden)))
-    labels = nn.functional.pad(labels, (0, len(filled) - len(hidden)))
-    nll, uniform = _CrossEntropy.apply(filled, weight, bias, labels)  # type: ignore[no-untyped-call]
-    return nll[: len(hidden)], uniform[: len(hidden)]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.likelihood, self.slope = Likelihood(), Slope()
+
+    def forward(self, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """`hidden` [N,D], `weight` [V,D], `bias` [V], `labels` [N] -> [N] each, float32; products in the type of
+        autocast."""
+        filled = _filled(hidden.to(_dtype(hidden)))
+        labels = nn.functional.pad(labels, (0, len(filled) - len(hidden)))
+        parts = (self.likelihood, self.slope)
+        nll, uniform = _CrossEntropy.apply(filled, weight, bias, labels, *parts)  # type: ignore[no-untyped-call]
+        return nll[: len(hidden)], uniform[: len(hidden)]
 
 
 def divergence(one: Tensor, other: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,6 +54,21 @@ def divergence(one: Tensor, other: Tensor, weight: Tensor, bias: Tensor) -> tupl
     return there[:positions], back[:positions]
 
 
+class Likelihood(nn.Module):
+    def forward(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[R,V], [R] -> -log p(label), the mean of -log p, and log sum exp of the logits, [R] each."""
+        log_probs, lse = _normalised(logits)
+        return -log_probs.gather(1, labels[:, None])[:, 0], -log_probs.mean(dim=-1), lse
+
+
+class Slope(nn.Module):
+    def forward(self, logits: Tensor, lse: Tensor, labels: Tensor, of_label: Tensor, of_mean: Tensor) -> Tensor:
+        """[R,V] and what is known of each row -> the gradient [R,V] of the logits, float32."""
+        d_logits = logits.float().sub_(lse[:, None]).exp_().mul_((of_label + of_mean)[:, None])
+        d_logits.sub_(of_mean[:, None] / logits.shape[1])
+        return d_logits.scatter_add_(1, labels[:, None], -of_label[:, None])
+
+
 class _CrossEntropy(torch.autograd.Function):
     """With z = W h + b, lse = log sum exp z: -log p(y) = lse - z_y, and the mean over the vocabulary of -log p is
     lse - mean z. dz = (a + u) softmax(z) - a onehot(y) - u / V, where a and u are the gradients that reach the two
@@ -48,30 +76,35 @@ class _CrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        labels: Tensor,
+        likelihood: Likelihood,
+        slope: Slope,
+    ) -> tuple[Tensor, Tensor]:
         w, b = weight.to(hidden.dtype), bias.to(hidden.dtype)
         lse, of_label, of_mean = (hidden.new_empty(len(hidden), dtype=torch.float32) for _ in range(3))
-        for part in _chunks(len(hidden), len(weight)):
-            log_probs, lse[part] = _log_softmax(hidden[part], w, b)
-            of_label[part] = -log_probs.gather(1, labels[part, None])[:, 0]
-            of_mean[part] = -log_probs.mean(dim=-1)
+        for part in _chunks(hidden, weight):
+            of_label[part], of_mean[part], lse[part] = likelihood(torch.addmm(b, hidden[part], w.T), labels[part])
         ctx.save_for_backward(hidden, weight, bias, labels, lse)
+        ctx.slope = slope
         return of_label, of_mean
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, labels, lse = ctx.saved_tensors
         of_label, of_mean = gradients
         w, b = weight.to(hidden.dtype), bias.to(hidden.dtype)
         d_hidden = torch.empty_like(hidden)
         d_weight, d_bias = (torch.zeros_like(tensor, dtype=torch.float32) for tensor in (weight, bias))
-        for part in _chunks(len(hidden), len(weight)):
-            d_logits = torch.addmm(b, hidden[part], w.T).float()  # [R,V]
-            d_logits.sub_(lse[part, None]).exp_().mul_((of_label[part] + of_mean[part])[:, None])
-            d_logits.sub_(of_mean[part, None] / len(weight))
-            d_logits.scatter_add_(1, labels[part, None], -of_label[part, None])
+        for part in _chunks(hidden, weight):
+            logits = torch.addmm(b, hidden[part], w.T)
+            d_logits = ctx.slope(logits, lse[part], labels[part], of_label[part], of_mean[part])
             d_hidden[part] = _into_layer(d_logits, hidden[part], w, d_weight, d_bias)
-        return d_hidden, d_weight.to(weight.dtype), d_bias.to(bias.dtype), None
+        return d_hidden, d_weight.to(weight.dtype), d_bias.to(bias.dtype), None, None, None
 
 
 class _Divergence(torch.autograd.Function):
@@ -84,9 +117,9 @@ class _Divergence(torch.autograd.Function):
     def forward(ctx: Any, one: Tensor, other: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         w, b = weight.to(one.dtype), bias.to(one.dtype)
         there, back, lse, lse_other = (one.new_empty(len(one), dtype=torch.float32) for _ in range(4))
-        for part in _chunks(len(one), len(weight)):
-            p, lse[part] = _log_softmax(one[part], w, b)
-            q, lse_other[part] = _log_softmax(other[part], w, b)
+        for part in _chunks(one, weight):
+            p, lse[part] = _normalised(torch.addmm(b, one[part], w.T))
+            q, lse_other[part] = _normalised(torch.addmm(b, other[part], w.T))
             apart = p - q
             there[part] = p.exp_().mul_(apart).sum(dim=-1)
             back[part] = -q.exp_().mul_(apart).sum(dim=-1)
@@ -100,7 +133,7 @@ class _Divergence(torch.autograd.Function):
         w, b = weight.to(one.dtype), bias.to(one.dtype)
         d_one, d_other = torch.empty_like(one), torch.empty_like(other)
         d_weight, d_bias = (torch.zeros_like(tensor, dtype=torch.float32) for tensor in (weight, bias))
-        for part in _chunks(len(one), len(weight)):
+        for part in _chunks(one, weight):
             p = torch.addmm(b, one[part], w.T).float().sub_(lse[part, None])  # [R,V]
             q = torch.addmm(b, other[part], w.T).float().sub_(lse_other[part, None])
             apart = p - q
@@ -127,15 +160,15 @@ def _filled(hidden: Tensor) -> Tensor:
     return nn.functional.pad(hidden, (0, 0, 0, -len(hidden) % ROWS))
 
 
-def _chunks(positions: int, vocabulary: int) -> Iterator[slice]:
-    rows = max(1, CHUNK // vocabulary)
+def _chunks(hidden: Tensor, weight: Tensor) -> Iterator[slice]:
+    rows = max(1, room(CHUNK, hidden.device) // len(weight))
     rows -= rows % ROWS if rows > ROWS else 0
-    return (slice(start, start + rows) for start in range(0, positions, rows))
+    return (slice(start, start + rows) for start in range(0, len(hidden), rows))
 
 
-def _log_softmax(hidden: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def _normalised(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities [R,V] and what was taken from the logits for them, [R]."""
-    logits = torch.addmm(bias, hidden, weight.T).float()
+    logits = logits.float()
     log_probs = torch.log_softmax(logits, dim=-1)
     return log_probs, logits[:, 0] - log_probs[:, 0]
 

@@ -56,6 +56,7 @@ def beam_search(
     live[:, 0] = 0.0  # at first all beams of a sentence are alike: all but one start impossible
     tokens = torch.full((total * beam,), BOS, device=device)
     written = tokens.new_empty(total, beam, 0)  # [B,K,t] each live prefix, if there is a rule to read it
+    early = torch.arange(2 * beam, device=device) < beam
     state = predictor.start(beam, steps)
 
     for step in range(steps):
@@ -65,7 +66,6 @@ def beam_search(
             rule(log_probs, Step(sentences, written, columns))
         scores, parents, chosen = candidates(log_probs, live, at_limit=limits[sentences] == step + 1)  # [B,M] each
         ends = chosen == EOS
-        early = torch.arange(2 * beam, device=device) < beam
         pool.add(sentences, scores.masked_fill(~(ends & early), -torch.inf), parents, step, penalty)
 
         live, order = scores.masked_fill(ends, -torch.inf).topk(beam, dim=1)  # [B,K]
@@ -83,7 +83,8 @@ def beam_search(
             break
         rows = torch.arange(len(live), device=device)
         if 2 * remaining <= len(live):  # half the sentences are done: stop computing them
-            rows = searched.nonzero()[:, 0]
+            # nonzero() would ask the device once more how many there are.
+            rows = searched.int().argsort(descending=True, stable=True)[:remaining]
             predictor = predictor.select(rows)
             sentences, live, written = sentences[rows], live[rows], written[rows]
             written_now, parents = written_now[rows], parents[rows]
@@ -116,15 +117,16 @@ def candidates(log_probs: Tensor, live: Tensor, *, at_limit: Tensor) -> tuple[Te
 
 def top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """What topk(count) of the last axis gives. The `count` greatest are in the `count` blocks with the greatest
-    maxima: on a CPU finding these first takes one fast pass, where topk walks through all."""
-    block = 64
-    if values.device.type != "cpu" or values.shape[-1] < 8 * block * count // 4:
+    maxima: finding these first takes one fast pass, where topk walks through all, on a GPU two bits of each number at a
+    time."""
+    block, device = 64, values.device
+    if values.shape[-1] < 8 * block * count // 4:
         return values.topk(count, dim=-1)
     whole = values.shape[-1] // block * block
     blocks = values[..., :whole].unflatten(-1, (-1, block))  # [...,C/64,64]
     _, best = blocks.amax(dim=-1).topk(count, dim=-1)  # [...,count]
-    places = (best[..., None] * block + torch.arange(block)).flatten(-2)
-    rest = torch.arange(whole, values.shape[-1]).expand(*places.shape[:-1], -1)
+    places = (best[..., None] * block + torch.arange(block, device=device)).flatten(-2)
+    rest = torch.arange(whole, values.shape[-1], device=device).expand(*places.shape[:-1], -1)
     places = torch.cat([places, rest], dim=-1)
     found, order = values.gather(-1, places).topk(count, dim=-1)
     return found, places.gather(-1, order)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from nmt.data.batch import BOS, EOS
 from nmt.models.interface import Predictor
+from nmt.models.layers import room
 from nmt.search.beam import top
 from nmt.search.hypothesis import Hypothesis
 from nmt.search.penalty import LengthPenalty
@@ -134,8 +135,7 @@ class Drawn:
 def draw(log_probs: Tensor, numbers: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
     """One column of each row of log_probs [N,C], by its number of [0,1) in `numbers` [N]. PAD where none is
     possible."""
-    size = CHUNK if log_probs.device.type == "cpu" else 64 * CHUNK
-    rows = max(1, size // log_probs.shape[1])
+    rows = max(1, room(CHUNK, log_probs.device) // log_probs.shape[1])
     return torch.cat(
         [
             pick(weights(part, temperature, top_k, top_p), place)

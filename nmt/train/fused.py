@@ -34,10 +34,11 @@ def check_compiler(device: torch.device) -> None:
 
 
 def compile_layers(model: Seq2Seq, backend: str = "inductor") -> None:
-    """Compiles the layers of `model` when they are next called, outside of `interpreted`."""
-    for part in (model.encoder, model.decoder):
-        for layer in part.fusible():
-            layer.compile(dynamic=True, backend=backend)
+    """Compiles the layers of `model`, and what its head does between products, when they are next called, outside of
+    `interpreted`."""
+    layers = [layer for part in (model.encoder, model.decoder) for layer in part.fusible()]
+    for part in (*layers, *(model.head.fusible() if layers else ())):
+        part.compile(dynamic=True, backend=backend)
 
 
 def interpreted() -> AbstractContextManager[None]:

@@ -39,9 +39,13 @@ class RunningMean:
         finally:
             self._swap()
 
+    @torch.no_grad()
     def _swap(self) -> None:
+        # Values trade places, not storage: cuDNN wants the weights of a recurrent layer in one piece, as they are.
         for name, weight in self.weights.items():
-            weight.data, self.means[name] = self.means[name], weight.data
+            held = weight.detach().clone()
+            weight.copy_(self.means[name])
+            self.means[name].copy_(held)
 
     def raw(self) -> Mapping[str, Tensor]:
         """The weights that training goes on with, to be stored beside the means; call it within `judged`."""

@@ -79,7 +79,8 @@ def test_compiled_layers_are_equal(name, backend):
     for size in (3, 5, 6, 7):
         pairs = batch(size, seed=size)
         assert_equal(losses_and_gradients(compiled, compiled, pairs), losses_and_gradients(model, model, pairs))
-        assert counter.frame_count <= 6  # at most three for either kind of layer: padded or not, a probe or none
+        # At most three for either kind of layer (padded or not, a probe or none), and two for the head.
+        assert counter.frame_count <= 8
 
 
 def test_layers_are_compiled_for_training_alone():

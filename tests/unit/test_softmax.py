@@ -32,7 +32,7 @@ def test_results_and_gradients_are_those_of_float64(of, positions):
 
     with autocast(CPU, "bfloat16"):
         if of == "cross_entropy":
-            ours = softmax.cross_entropy(*tensors, labels)
+            ours = softmax.CrossEntropy()(*tensors, labels)
         else:
             ours = softmax.divergence(tensors[0], other, *tensors[1:])
     exact = [tensor.detach().double().requires_grad_() for tensor in tensors]
@@ -67,7 +67,7 @@ def test_batches_of_like_size_have_products_of_the_same_shapes():
         tensors, labels = layer(positions)
         with Shapes() as shapes:
             with autocast(CPU, "bfloat16"):
-                nll, uniform = softmax.cross_entropy(*tensors, labels)
+                nll, uniform = softmax.CrossEntropy()(*tensors, labels)
             (nll + uniform).sum().backward()
         seen.append(shapes.seen)
     assert seen[0] == seen[1] == seen[2]
