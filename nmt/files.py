@@ -27,19 +27,6 @@ REFUSALS = {
 """What a system says that will not have a file written, and what helps."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; UserError where it is missing or damaged."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing") from None
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is damaged: it holds no JSON object")
-    return value
-
-
 def write_atomically(path: Path, text: str) -> None:
     """Replaces a small file: whoever reads it, even after a power cut, sees the old text or the new."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -11,17 +11,20 @@ import html
 import json
 import math
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+from typing_extensions import TypedDict
 
-from nmt.data.corpus import Corpus, Counts
+from nmt.data.corpus import Corpus
+from nmt.data.prepare import read_about
 from nmt.errors import UserError
-from nmt.files import read_json, write_atomically
-from nmt.rundir import MODEL, STATE, RunDir
+from nmt.files import write_atomically
+from nmt.records import Count, Seconds, parse_json, whole_lines
+from nmt.rundir import MODEL, RunDir
+from nmt.told import shell, visible
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -44,17 +47,59 @@ Record = dict[str, Any]
 Rows = list[list[str]]
 
 
+class Entry(TypedDict):
+    """A line of metrics.jsonl: numbers by their names."""
+
+    step: Count
+    seconds: NotRequired[Seconds]
+    tokens: NotRequired[Count]
+    dev_bleu: NotRequired[float]
+    dev_chrf: NotRequired[float]
+
+
+class Report(Entry):
+    epoch: float
+    nll: float
+    tokens_per_second: float
+    lr: float
+    grad_norm: float
+
+
+class Validation(Entry):
+    dev_loss: float
+
+
+class Sample(TypedDict):
+    step: Count
+    source: str
+    reference: str
+    output: str
+
+
+class Weights(TypedDict):
+    """A line of attention.jsonl: `weights` has a row for each word of `tgt`, a column for each of `src`."""
+
+    step: Count
+    src: list[str]
+    tgt: list[str]
+    weights: list[list[float]]
+
+
+KINDS = {"samples": Sample, "attention": Weights}
+
+
 def write_report(run: RunDir, *, training: bool) -> Path:
     """Writes report.html into the run, and gives its path. `training` says that the run is going on right now.
 
     Raises UserError if a record of the run is damaged.
     """
-    entries = [json.loads(line) for _, line in _lines(run.path / "metrics.jsonl")]
+    entries = [parse_line("metrics", *line) for line in record_lines(run.path / "metrics.jsonl")]
     reports = [entry for entry in entries if "nll" in entry]
     validations = [entry for entry in entries if "dev_loss" in entry]
     samples: dict[int, list[Record]] = {}
-    for step, line in _lines(run.path / "samples.jsonl"):
-        samples.setdefault(step, []).append(json.loads(line))
+    for line in record_lines(run.path / "samples.jsonl"):
+        sample = parse_line("samples", *line)
+        samples.setdefault(sample["step"], []).append(sample)
     state = _state(run, entries)
     about = {
         "run": str(run.path),
@@ -62,7 +107,7 @@ def write_report(run: RunDir, *, training: bool) -> Path:
         "training": training,
         "step": state.get("step", 0),
         "steps": run.config.train.steps,
-        "resume": f"nmt train {shlex.quote(str(run.path))} --resume",
+        "resume": shell("nmt", "train", run.path, "--resume"),
         "reports": _columns(_averaged(reports), CURVES),
         "perPoint": _group_size(reports),
         "validations": _columns(_thinned(validations, MOST_POINTS), SCORES),
@@ -81,31 +126,32 @@ def write_report(run: RunDir, *, training: bool) -> Path:
 
 
 def _page(run: RunDir, data: Mapping[str, Any]) -> str:
-    name = run.path.resolve().name
+    name = visible(run.path.resolve().name)
     # No `<` in the data: nothing in a sentence can end the script element that holds it.
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     page = TEMPLATE.read_text("utf-8").replace("<!--name-->", html.escape(name))
     return page.replace("<!--data-->", text)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The JSON lines of a record with their steps; none where there is no record.
+def record_lines(path: Path) -> Iterator[tuple[bytes, str]]:
+    """The whole lines of a record, each with what to call it."""
+    return ((line, f"{path}, line {number}") for number, line in whole_lines(path))
 
-    A last line without its end is still being written, or was when the power went: it does not count.
-    """
-    if not path.exists():
-        return
-    for number, line in enumerate(path.read_text("utf-8").split("\n")[:-1], start=1):
-        start = re.fullmatch(r'\{"step": (\d+)\b.*\}', line)
-        if start is None:
-            raise UserError(f"{path}, line {number}: damaged: no JSON object that begins with a step")
-        yield int(start[1]), line
+
+def parse_line(record: str, line: bytes, where: str) -> Record:
+    """What a line of a record (metrics, samples or attention) holds; UserError if it is damaged."""
+    kind: Any = KINDS.get(record)
+    if kind is None:  # each kind of line has a name that the other has not
+        kind = Report if b'"nll"' in line else Validation if b'"dev_loss"' in line else Entry
+    entry: Record = parse_json(line, where, kind)
+    if kind is Weights and {len(row) for row in entry["weights"]} - {len(entry["src"])}:
+        raise UserError(f"{where} is damaged: the weights are not as many as the words")
+    return entry
 
 
 def _state(run: RunDir, entries: Sequence[Record]) -> Record:
     """How far training has come: the state in the last checkpoint, brought up to date by what was reported since."""
-    last = run.pointed("last")
-    state = {"step": 0} if last is None else read_json(run.checkpoints / last / STATE)
+    state: Record = {"step": 0, **run.progress}
     since = [entry for entry in entries[-2:] if entry["step"] > state["step"]]  # a report and a validation
     return {key: value for values in (state, *since) for key, value in values.items()}
 
@@ -176,10 +222,14 @@ def _maps(run: RunDir, steps: set[int]) -> dict[tuple[int, int], Record]:
     """Attention of these steps, by step and number of the sample, in percent. Left out where it is too large."""
     counts: dict[int, int] = dict.fromkeys(steps, 0)
     found = {}
-    for step, line in _lines(run.path / "attention.jsonl"):
-        if step not in counts:
+    for line, where in record_lines(run.path / "attention.jsonl"):
+        start = re.match(rb'\{"step": (\d{1,15}),', line)
+        if start is not None and int(start[1]) not in counts:
             continue  # not even parsed: the record of a long run is large
-        entry = json.loads(line)
+        entry = parse_line("attention", line, where)
+        step = entry["step"]
+        if step not in counts:
+            continue
         if 0 < len(entry["src"]) <= MOST_WORDS and 0 < len(entry["tgt"]) <= MOST_WORDS:
             percent = [[round(100 * w) if math.isfinite(w) else 0 for w in row] for row in entry["weights"]]
             words = {side: [_cut(word) for word in entry[side]] for side in ("src", "tgt")}
@@ -202,10 +252,10 @@ def _facts(run: RunDir, state: Record, reports: Sequence[Record], validations: S
         rows.append(["time", f"{datetime.timedelta(seconds=round(state['seconds']))} (h:mm:ss), validations included"])
     if state.get("tokens"):
         rows.append(["target tokens", f"{state['tokens']:,}"])
-    if validations:
-        key = f"dev_{settings.metric}"
+    key = f"dev_{settings.metric}"
+    if scored := [entry for entry in validations if key in entry]:
         sign = -1 if settings.metric == "loss" else 1
-        best = max(validations, key=lambda entry: sign * entry[key])
+        best = max(scored, key=lambda entry: sign * entry[key])
         name = {"loss": "loss", "bleu": "BLEU", "chrf": "chrF"}[settings.metric]
         rows.append(["best of the validations", f"dev {name} {best[key]:.2f} at step {best['step']:,}"])
     if pointed := run.pointed("best"):
@@ -218,8 +268,11 @@ def _facts(run: RunDir, state: Record, reports: Sequence[Record], validations: S
 
 def _parameters(path: Path) -> int:
     """The size of the model, by the header of its file, where a shared tensor is once and all are parameters."""
-    with safe_open(path, framework="numpy") as file:
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is missing" if not path.exists() else f"{path} is damaged: {error}") from error
 
 
 def _data(run: RunDir) -> Rows:
@@ -227,8 +280,8 @@ def _data(run: RunDir) -> Rows:
     settings, folder = run.config.data, run.corpus
     if not (folder / "data.json").is_file():
         return [["corpus", f"no longer in {folder}", ""]]
-    about = read_json(folder / "data.json")
-    counts = [Counts(**about[part]["counts"]) for part in ("train", "dev")]
+    about = read_about(folder)
+    counts = [about[part]["counts"] for part in ("train", "dev")]
     tokens = [Corpus.open(folder / part).tokens for part in ("train", "dev")]
     limit = f" (limit {about['max_length']:,} tokens)" if about["max_length"] else " (no limit)"
     held_out = settings.prepared is None and settings.dev_src is None
@@ -252,10 +305,10 @@ def _data(run: RunDir) -> Rows:
     return [*rows, ["vocabulary", f"{vocabulary} ({tokenizer['kind']})", ""]]
 
 
-def _sessions(sessions: Sequence[Record]) -> list[Rows]:
+def _sessions(sessions: Sequence[Mapping[str, Any]]) -> list[Rows]:
     """Each start of training: the first with all that is known, the others with what is not as it was before."""
     tables = []
-    before: Record = {}
+    before: Mapping[str, Any] = {}
     for number, session in enumerate(sessions, start=1):
         changed = {key: value for key, value in session.items() if before.get(key) != value}
         tables.append([["session", str(number)], *([key, str(value)] for key, value in changed.items())])

@@ -20,22 +20,50 @@ from collections.abc import Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import AfterValidator, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from nmt.config import Config
 from nmt.errors import UserError
-from nmt.files import json_text, read_json, unwritable, write_atomically, written_aside
+from nmt.files import json_text, unwritable, write_atomically, written_aside
 from nmt.models.build import build_model
 from nmt.models.seq2seq import Seq2Seq
+from nmt.records import Count, Seconds, is_name, read_json, read_name, whole_number
 from nmt.settings.load import dump_config, load_config
 from nmt.text.tokenizer import JOINT, SentencePieceTokenizer, Tokenizer, load_tokenizers
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+def _checked(session: dict[str, Any]) -> dict[str, Any]:
+    if all(isinstance(session.get(name, 1), int) for name in ("processes", "accumulate")):
+        return session
+    raise ValueError("its numbers of processes and batches are no numbers")
+
+
+class Facts(TypedDict, total=False):
+    """What run.json says."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    fingerprint: dict[str, str]
+    init_from: str
+    keep: list[str]
+    sessions: list[Annotated[dict[str, Any], AfterValidator(_checked)]]  # each start of training
+
+
+class Progress(TypedDict, total=False):
+    """How far training has come, as a checkpoint's state says; nothing of it before the first checkpoint."""
+
+    step: Count
+    tokens: Count
+    seconds: Seconds
+    best: float | None
 
 
 class RunDir:
@@ -127,9 +155,14 @@ class RunDir:
         return load_tokenizers(self.path / "tokenizer")
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What run.json says."""
-        return read_json(self.path / "run.json")
+    def facts(self) -> Facts:
+        facts: Facts = read_json(self.path / "run.json", Facts)
+        return facts
+
+    @property
+    def progress(self) -> Progress:
+        last = self.pointed("last")
+        return {} if last is None else read_json(self.checkpoints / last / STATE, Progress)
 
     def record_session(self, session: Mapping[str, Any]) -> None:
         """Adds to run.json where, when and by which command training started or went on."""
@@ -142,11 +175,9 @@ class RunDir:
         return self.path / "checkpoints"
 
     def pointed(self, pointer: str) -> str | None:
-        """The checkpoint's name that `best` or `last` holds; None before there is one."""
-        try:
-            return (self.path / pointer).read_text(encoding="utf-8").strip() or None
-        except FileNotFoundError:
-            return None
+        """The checkpoint's name that `best` or `last` holds; None before there is one. UserError for what is no name of
+        a folder in `checkpoints`, such as a way into another run."""
+        return read_name(self.path / pointer)
 
     def point(self, pointer: str, name: str) -> None:
         write_atomically(self.path / pointer, name + "\n")
@@ -160,8 +191,9 @@ class RunDir:
                 f"the latest so far is {last}: --checkpoint last" if last else "it is written at the first validation"
             )
             raise UserError(f"{self.path} has no checkpoint `{name}` yet", hint)
-        folder = self.checkpoints / (f"step-{int(wanted):08d}" if wanted.isdecimal() else wanted)
-        if not (folder / MODEL).is_file():
+        step = whole_number(wanted)
+        folder = self.checkpoints / (wanted if step is None else f"step-{step:08d}")
+        if not is_name(wanted) or not (folder / MODEL).is_file():
             there = sorted(p.name for p in self.checkpoints.glob("*") if (p / MODEL).is_file())
             raise UserError(
                 f"{self.path} has no checkpoint {wanted}", f"there are: best, last, {', '.join(there) or 'no others'}"

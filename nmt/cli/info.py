@@ -33,17 +33,14 @@ def _facts(run: RunDir) -> dict[str, Any]:
     import torch
 
     from nmt.align.extract import attentions
-    from nmt.files import read_json
     from nmt.models.build import build_model, census
-    from nmt.rundir import STATE
 
     config = run.config
     run.check_code()
     src, tgt = run.tokenizers()
     model = build_model(config.model, len(src), len(tgt))
     parameters = census(model)
-    last = run.pointed("last")
-    state = {} if last is None else read_json(run.checkpoints / last / STATE)
+    state = run.progress
     return {
         "run": str(run.path),
         "model": _describe(config.model),
@@ -57,7 +54,7 @@ def _facts(run: RunDir) -> dict[str, Any]:
         "metric": config.train.metric,
         "score": state.get("best"),
         "best": run.pointed("best"),
-        "last": last,
+        "last": run.pointed("last"),
         "checkpoints": sorted(path.name for path in run.checkpoints.iterdir() if not path.name.startswith(".")),
         "fingerprint": run.facts.get("fingerprint"),
         "sessions": run.facts.get("sessions", []),

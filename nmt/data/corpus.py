@@ -13,18 +13,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, NotRequired, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from nmt.data.guiding import Guide
 from nmt.data.plan import Part
 from nmt.errors import UserError
-from nmt.files import json_text, read_json, written_aside
+from nmt.files import json_text, written_aside
+from nmt.records import Count, read_json
 from nmt.text.links import Links
 from nmt.text.tokenizer import Tokenizer
 from nmt.workers import map_blocks
@@ -52,6 +55,21 @@ class Counts(NamedTuple):
     @property
     def total(self) -> int:
         return self.pairs + self.empty + self.too_long + self.bad
+
+
+class Size(TypedDict):
+    dtype: Annotated[str, Field(pattern=r"^[<|]u[1248]$")]
+    items: Count
+
+
+class Meta(TypedDict):
+    """What meta.json says."""
+
+    format: Count
+    pairs: Count
+    parts: NotRequired[list[Part]]
+    columns: dict[str, Size]
+    fingerprint: str
 
 
 Texts = Iterable[tuple[str, str] | tuple[str, str, Links]]
@@ -180,18 +198,20 @@ class Corpus:
         path = folder / "meta.json"
         if not path.is_file():
             raise UserError(f"{folder}: no prepared corpus: it has no meta.json", AGAIN)
-        meta = read_json(path)
-        with reading(path):
-            if meta["format"] != FORMAT:
-                raise UserError(f"{path}: format {meta['format']}; this version reads format {FORMAT}", AGAIN)
-            pairs, sizes = int(meta["pairs"]), meta["columns"]
-            names = [*COLUMNS, *(name for name in sizes if name == LINKS)]
-            types = {name: np.dtype(sizes[name]["dtype"]) for name in names}
-            columns = [_Column(folder / name, types[name], pairs, int(sizes[name]["items"])) for name in names]
-            parts = [Part(int(part["pairs"]), float(part["weight"])) for part in meta.get("parts", [])] or [Part(pairs)]
-            if sum(part.pairs for part in parts) != pairs:
-                raise UserError(f"{path}: damaged: its parts have not {pairs} pairs together", AGAIN)
-            return cls(folder, str(meta["fingerprint"]), columns, parts)
+        meta: Meta = read_json(path, Meta, AGAIN)
+        if meta["format"] != FORMAT:
+            raise UserError(f"{path}: format {meta['format']}; this version reads format {FORMAT}", AGAIN)
+        pairs, sizes = meta["pairs"], meta["columns"]
+        names = [*COLUMNS, *(name for name in sizes if name == LINKS)]
+        if missing := [name for name in names if name not in sizes]:
+            raise UserError(f"{path} is damaged: it says nothing of {missing[0]}", AGAIN)
+        columns = [
+            _Column(folder / name, np.dtype(sizes[name]["dtype"]), pairs, sizes[name]["items"]) for name in names
+        ]
+        parts = meta.get("parts") or [Part(pairs)]
+        if sum(part.pairs for part in parts) != pairs:
+            raise UserError(f"{path} is damaged: its parts have not {pairs} pairs together", AGAIN)
+        return cls(folder, meta["fingerprint"], columns, parts)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).open, (self.folder,)  # another process maps the files, too, and gets no copy
@@ -316,12 +336,3 @@ def _map(path: Path, dtype: np.dtype[Any], items: int) -> NDArray[Any]:
 
 def _id_type(vocabulary: int) -> np.dtype[Any]:
     return np.dtype("<u2" if vocabulary <= 2**16 else "<u4")
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """A UserError for what is missing or of another type in the JSON of `path`."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: damaged: {type(error).__name__} {error}", AGAIN) from error

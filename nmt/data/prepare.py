@@ -13,18 +13,20 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, NotRequired
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TimeRemainingColumn
+from typing_extensions import TypedDict
 
 from nmt.config import Config
-from nmt.data.corpus import AGAIN, Corpus, Counts, reading, write_parts
+from nmt.data.corpus import AGAIN, Corpus, Counts, write_parts
 from nmt.data.plan import Part
 from nmt.errors import UserError
-from nmt.files import json_text, read_json, written_aside
+from nmt.files import json_text, written_aside
+from nmt.records import Count, read_json
 from nmt.settings.paths import check_files
 from nmt.text.learn import check_tags, learn_tokenizers
 from nmt.text.lines import BadPair, Pair, read_parallel
@@ -54,6 +56,24 @@ class Source(NamedTuple):
         weight = f", weight {self.weight:g}: {Part(self.counts.pairs, self.weight).slots:,} an epoch"
         tag = f", each source with {self.tag} before it"
         return f"{_pairs(self.counts.pairs)} of {self.src}" + weight * (self.weight != 1) + tag * (self.tag is not None)
+
+
+class PartAbout(TypedDict):
+    """What data.json says of the training or the development part."""
+
+    counts: Counts
+    fingerprint: str
+    sources: NotRequired[list[Source]]
+
+
+class About(TypedDict):
+    """What data.json says, as far as it is read."""
+
+    train: PartAbout
+    dev: PartAbout
+    tokenizer: dict[str, Any]
+    vocabulary: list[Count]
+    max_length: Count | None
 
 
 class Prepared(NamedTuple):
@@ -116,18 +136,20 @@ def open_prepared(folder: Path) -> Prepared:
         raise UserError(f"{folder} {what}", "Make it with `nmt prepare`.")
     tokenizers = load_tokenizers(folder / "tokenizer")
     corpora = {name: Corpus.open(folder / name) for name in ("train", "dev")}
-    about = read_json(path)
-    with reading(path):
-        counts = {name: Counts(**about[name]["counts"]) for name in corpora}
-        sources = [
-            Source(**{**source, "counts": Counts(**source["counts"])}) for source in about["train"].get("sources", [])
-        ]
-        for name, corpus in corpora.items():
-            if about[name]["fingerprint"] != corpus.fingerprint:
-                raise UserError(f"{folder / name} is not the corpus that {path} speaks of", AGAIN)
-        if about["vocabulary"] != [len(tokenizer) for tokenizer in tokenizers]:
-            raise UserError(f"{folder / 'tokenizer'} does not hold the tokenizers that {path} speaks of", AGAIN)
+    about = read_about(folder)
+    counts = {name: about[name]["counts"] for name in corpora}
+    for name, corpus in corpora.items():
+        if about[name]["fingerprint"] != corpus.fingerprint:
+            raise UserError(f"{folder / name} is not the corpus that {path} speaks of", AGAIN)
+    if about["vocabulary"] != [len(tokenizer) for tokenizer in tokenizers]:
+        raise UserError(f"{folder / 'tokenizer'} does not hold the tokenizers that {path} speaks of", AGAIN)
+    sources = about["train"].get("sources", [])
     return Prepared(folder, tokenizers, corpora["train"], corpora["dev"], counts, sources)
+
+
+def read_about(folder: Path) -> Any:
+    """What data.json of a prepared folder says, an `About`; UserError if it is damaged."""
+    return read_json(folder / "data.json", About, AGAIN)
 
 
 def choose_held_out(hashes: Hashes) -> frozenset[int]:

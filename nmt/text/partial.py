@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from nmt.errors import UserError
-from nmt.files import REFUSALS, json_text, read_json, unwritable, write_atomically
+from nmt.files import REFUSALS, json_text, unwritable, write_atomically
+from nmt.records import read_json
 from nmt.text.lines import check_output, open_output
 
 AFRESH = "Start again with --force."

@@ -7,7 +7,6 @@ go) and U+2581, its own mark for a space, which becomes a space; with words, whi
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from nmt.config import CharactersConfig, SentencePieceConfig, TokenizerConfig, WordsConfig
 from nmt.errors import UserError
 from nmt.files import json_text
+from nmt.records import read_json
 from nmt.text.pieces import PieceModel, read_piece_model
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
@@ -327,13 +327,15 @@ def load_tokenizers(folder: Path) -> tuple[Tokenizer, Tokenizer]:
 def _load(folder: Path, stem: str) -> Tokenizer:
     path = folder / f"{stem}.json"
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = read_json(path)
         settings = TypeAdapter[Any](TokenizerConfig).validate_python(content["settings"])
         if isinstance(settings, SentencePieceConfig):
             return load_sentencepiece(folder / f"{stem}.model", settings)
-        kind = WordTokenizer if isinstance(settings, WordsConfig) else CharacterTokenizer
-        return kind(TypeAdapter(list[str]).validate_python(content["tokens"]), settings)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+        tokens = TypeAdapter(list[str]).validate_python(content["tokens"], strict=True)
+        words = isinstance(settings, WordsConfig)
+        for token in tokens:  # a line feed in one would make two lines of a translation
+            if token.split() != [token] if words else len(token) != 1:
+                raise ValueError(f"{token!r} is no {'word' if words else 'character'}")
+        return WordTokenizer(tokens, settings) if words else CharacterTokenizer(tokens, settings)
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         raise UserError(f"{path}: not a tokenizer saved by nmt: {error}") from error

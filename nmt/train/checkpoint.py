@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nmt.errors import UserError
-from nmt.files import json_text, read_json, remove_leftovers, written_aside
+from nmt.files import json_text, remove_leftovers, written_aside
+from nmt.records import read_json
 from nmt.rundir import (
     MODEL,
     OPTIMIZER,
@@ -184,11 +184,8 @@ def _restore_optimizer(stored: Mapping[str, Tensor], model: nn.Module, optimizer
 
 
 def _read_state(path: Path) -> TrainState:
-    values: dict[str, Any] = read_json(path)
-    try:
-        return TrainState.from_json(values)
-    except TypeError as error:
-        raise UserError(f"{path} is damaged or of another version: {error}") from error
+    state: TrainState = read_json(path, TrainState)
+    return state
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +21,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import Tensor
 
 from nmt.align.maps import AttentionMap
+from nmt.errors import UserError
 from nmt.files import write_atomically
-from nmt.report import write_report
+from nmt.report import parse_line, record_lines, write_report
 from nmt.rundir import RunDir
+from nmt.told import visible
 from nmt.train.trouble import diverged
 
 Values = Mapping[str, float | int | str]
@@ -121,25 +123,29 @@ class TensorBoard:
 class Page:
     """report.html: written at the start, at each validation, at some of the reports, and at the end.
 
-    At so few of the reports that it takes at most a fiftieth of the time, however long the record has become.
+    At so few of the reports that it takes at most a fiftieth of the time, however long the record has become. A record
+    that someone has damaged meanwhile is told, and training goes on.
     """
 
-    def __init__(self, run: RunDir) -> None:
-        self._run = run
+    def __init__(self, run: RunDir, say: Callable[[str], None]) -> None:
+        self._run, self._say = run, say
         self._draw()
 
     def write(self, step: int, values: Values) -> None:
         if "dev_loss" in values or time.monotonic() >= self._due:
             self._draw()
 
-    def _draw(self) -> None:
+    def _draw(self, *, training: bool = True) -> None:
         start = time.monotonic()
-        write_report(self._run, training=True)
+        try:
+            write_report(self._run, training=training)
+        except UserError as error:
+            self._say(f"report.html is not written: {error.message}")
         end = time.monotonic()
         self._due = end + max(10.0, 50 * (end - start))
 
     def close(self) -> None:
-        write_report(self._run, training=False)
+        self._draw(training=False)
 
 
 class Unheard:
@@ -221,7 +227,7 @@ class Console:
 
     def say(self, text: str) -> None:
         """A line that stays; plain text, never markup."""
-        self._out.print(text)
+        self._out.print(*map(visible, text.split("\n")), sep="\n")
 
     def close(self) -> None:
         if self._bar is not None:
@@ -235,13 +241,13 @@ class Reporter:
     def __init__(self, run: RunDir, console: Console, *, step: int, total: int) -> None:
         folder = run.path
         for name in RECORDS:
-            cut_back(folder / f"{name}.jsonl", step)
+            cut_back(folder / f"{name}.jsonl", step, console.say)
         self.console = console
         self._metrics, self._samples, self._attention = (JsonLines(folder / f"{name}.jsonl") for name in RECORDS)
         self._sinks: list[Sink] = [self._metrics, console]
         if find_spec("tensorboard") is not None:
             self._sinks.append(TensorBoard(folder / "tensorboard", step))
-        self._sinks.append(Page(run))  # the last, as it reads what the others have written
+        self._sinks.append(Page(run, console.say))  # the last, as it reads what the others have written
         console.start(step, total)
 
     def __enter__(self) -> Self:
@@ -271,19 +277,20 @@ class Reporter:
             self._attention.write(step, {"src": attention.src, "tgt": attention.tgt, "weights": weights})
         for sample in samples:
             self._samples.write(step, sample)
-            self.console.say("\n".join(f"  {name:<10} {text}" for name, text in sample.items()))
+            self.console.say("\n".join(f"  {name:<10} {visible(text)}" for name, text in sample.items()))
 
 
-def cut_back(path: Path, step: int) -> None:
-    """Drops the JSON lines after `step`, and what a crash or a full disk left of a line."""
-    if not path.exists():
-        return
+def cut_back(path: Path, step: int, say: Callable[[str], None]) -> None:
+    """Drops the lines of a record after `step`, what a crash or a full disk left of a line, and, saying so, lines that
+    are damaged."""
     kept = []
-    for line in path.read_bytes().split(b"\n"):
+    for line, where in record_lines(path):
         try:
-            entry = json.loads(line)
-        except ValueError:
+            entry = parse_line(path.stem, line, where)
+        except UserError as error:
+            say(f"{error.message}: the line is dropped")
             continue
         if entry["step"] <= step:
             kept.append(line.decode("utf-8") + "\n")
-    write_atomically(path, "".join(kept))
+    if path.exists():
+        write_atomically(path, "".join(kept))

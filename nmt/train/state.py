@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
+
+from pydantic import ConfigDict
+
+from nmt.records import Count, Seconds
 
 KEEPABLE = ("optimizer", "schedule")
 """What a new run may take from another besides its weights."""
@@ -22,28 +25,23 @@ class Scored(NamedTuple):
 class TrainState:
     """All of it is JSON. Every random draw depends on (seed, batch) alone, so no generator state is here."""
 
-    step: int = 0  # updates made
-    batch: int = 0  # global index of the next batch
-    pairs: int = 0  # sentence pairs seen; divided by the corpus size: epochs
-    tokens: int = 0  # label tokens seen
-    seconds: float = 0.0  # wall-clock time of training, validations included
+    __pydantic_config__ = ConfigDict(extra="forbid")  # what `to_json` never gave is no state
+
+    step: Count = 0  # updates made
+    batch: Count = 0  # global index of the next batch
+    pairs: Count = 0  # sentence pairs seen; divided by the corpus size: epochs
+    tokens: Count = 0  # label tokens seen
+    seconds: Seconds = 0.0  # wall-clock time of training, validations included
     best: float | None = None  # best development score
-    stale: int = 0  # validations since then
+    stale: Count = 0  # validations since then
     plateau_scale: float = 1.0
-    plateau_stale: int = 0
-    schedule_start: int = 0  # updates made elsewhere before, which the schedule counts
+    plateau_stale: Count = 0
+    schedule_start: Count = 0  # updates made elsewhere before, which the schedule counts
     checkpoints: list[Scored] = field(default_factory=list)  # validated ones that are kept, oldest first
     window: list[float] = field(default_factory=list)  # sums since the last report
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> TrainState:
-        """TypeError on values that `to_json` never gave."""
-        state = cls(**values)
-        state.checkpoints = [Scored(*entry) for entry in state.checkpoints]
-        return state
 
 
 def improves(metric: str, score: float, best: float | None) -> bool:

@@ -259,16 +259,16 @@ def test_different_models_have_no_average(training, tmp_path):
 def test_the_record_is_cut_back_to_a_step(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 5, "a": 1}\n{"step": 10}\n{"step": 15}\n{"step": 10, "b": "é"}\n{"step": 20, "lo')
-    cut_back(path, 10)
+    cut_back(path, 10, print)
     assert path.read_text() == '{"step": 5, "a": 1}\n{"step": 10}\n{"step": 10, "b": "é"}\n'
-    cut_back(tmp_path / "none", 10)
+    cut_back(tmp_path / "none", 10, print)
 
 
 def test_a_line_cut_within_a_letter_is_dropped(tmp_path):
     path = tmp_path / "samples.jsonl"
-    whole = '{"step": 5, "output": "ᎣᏏᏲ"}\n'
+    whole = '{"step": 5, "source": "a", "reference": "b", "output": "ᎣᏏᏲ"}\n'
     path.write_bytes((whole + '{"step": 5, "output": "Ꭳ').encode()[:-1] + b"\n\0\0\0")
-    cut_back(path, 10)
+    cut_back(path, 10, print)
     assert path.read_text("utf-8") == whole
 
 

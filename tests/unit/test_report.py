@@ -257,7 +257,7 @@ def test_a_line_being_written_does_not_count(run: RunDir) -> None:
 
 def test_a_damaged_record_is_named(run: RunDir) -> None:
     (run.path / "samples.jsonl").write_text('{"step": 1, "source": "a", "reference": "b", "output": "c"}\nnonsense\n')
-    with pytest.raises(UserError, match=r"samples\.jsonl, line 2: damaged"):
+    with pytest.raises(UserError, match=r"samples\.jsonl, line 2 is damaged"):
         write_report(run, training=False)
 
 

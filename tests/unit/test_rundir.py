@@ -59,12 +59,12 @@ def test_a_model_comes_back_from_a_moved_run_with_each_tied_tensor_stored_once(t
 
 
 def test_config_and_facts_come_back(tmp_path):
-    run = create(tmp_path / "deep" / "run", facts={"fingerprint": "abc"})
+    run = create(tmp_path / "deep" / "run", facts={"fingerprint": {"train": "abc"}})
     run.record_session({"command": "first"})
     run.record_session({"command": "second"})
     again = RunDir(run.path)
     assert again.config == Config(tokenizer=WordsConfig(), model=ZOO["lstm"])
-    assert again.facts == {"fingerprint": "abc", "sessions": [{"command": "first"}, {"command": "second"}]}
+    assert again.facts == {"fingerprint": {"train": "abc"}, "sessions": [{"command": "first"}, {"command": "second"}]}
     changed = again.config.model_copy(update={"search": again.config.search.model_copy(update={"beam": 7})})
     again.replace_config(changed)
     assert again.config.search.beam == 7
