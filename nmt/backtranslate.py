@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nmt.flags import find_flags
+from nmt.records import parse_json
 from nmt.text.lines import Inputs, open_output, raw_lines
 from nmt.text.partial import Output
 from nmt.text.windows import windows
@@ -80,7 +81,7 @@ def write_pairs(record: Path, folder: Path) -> Summary:
     src_path, tgt_path = (folder / name for name in PAIRS)
     with open_output(src_path, overwrite=True) as src, open_output(tgt_path, overwrite=True) as tgt:
         for number, raw in enumerate(raw_lines(record), start=1):
-            line = Line(*json.loads(raw))
+            line: Line = parse_json(raw, f"{record}, line {number}", Line)
             if line.left_out is None:
                 summary.kept += 1
                 src.write(line.src + "\n")

@@ -6,7 +6,6 @@ wrote, not about references; ends of sentences are left out.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from nmt.bootstrap import Interval, draws, interval
 from nmt.copying import BINS, LAST_BIN, bin_of, tokens
 from nmt.errors import UserError
+from nmt.records import parse_json
 
 PRECISION = 10_000
 """p_copy is compared to four decimals, as the details have it."""
@@ -165,7 +165,7 @@ def _kind(step: Step, frequency: Mapping[str, int] | None, *, lowercase: bool) -
 
 def _written(line: str, place: str) -> Written:
     try:
-        record: dict[str, Any] = json.loads(line)
+        record: dict[str, Any] = parse_json(line, place)
         text, source = record["text"], set(record.get("source", ()))
         best: dict[str, Any] = record["candidates"][0] if record["candidates"] else {}
         if not isinstance(text, str):
@@ -178,5 +178,5 @@ def _written(line: str, place: str) -> Written:
                     raise ValueError
                 steps.append(Step(token, 1.0 - gate, token in source, n in outside))
         return Written(text, steps, len(record.get("source", ())))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (UserError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise UserError(f"{place}: not what `nmt translate --details` writes") from None

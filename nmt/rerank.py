@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nmt.errors import UserError
+from nmt.records import whole_number
 from nmt.score import score_pairs
 from nmt.text.lines import read_lines
 from nmt.translate import Translator
@@ -38,11 +39,12 @@ def read_nbest(path: Path, lines: int) -> list[list[Ranked]]:
     for row, line in enumerate(read_lines(path), start=1):
         number, _, rest = line.partition(BETWEEN)
         text, between, score = rest.rpartition(BETWEEN)
-        if not between or not number.isdecimal() or not _is_number(score):
+        which = whole_number(number)
+        if not between or which is None or not _is_number(score):
             raise UserError(f"{path}, line {row}: not `N ||| text ||| score`, as `nmt translate --nbest` writes it")
-        if not 1 <= int(number) <= lines:
-            raise UserError(f"{path}, line {row}: of line {number}, and the source has {lines:,} lines")
-        found[int(number) - 1].append(Ranked(text, float(score)))
+        if not 1 <= which <= lines:
+            raise UserError(f"{path}, line {row}: of line {which}, and the source has {lines:,} lines")
+        found[which - 1].append(Ranked(text, float(score)))
     if not all(found):
         missing = next(number for number, ranked in enumerate(found, start=1) if not ranked)
         raise UserError(f"{path} has no translation of line {missing}: is it of another source?")

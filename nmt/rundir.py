@@ -252,17 +252,22 @@ def distinct_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
-    """Copies the tensors of a safetensors file into `model`; UserError unless they fit it exactly."""
+    """Copies the tensors of a safetensors file into `model`; UserError unless they fit it exactly and are all
+    finite numbers."""
     stored = read_tensors(path)
     problems = []
     for names, tensor in _tied(model):
         name = next((n for n in names if n in stored), None)
         if name is None:
             problems.append(f"{names[0]} is missing")
-        elif stored[name].shape != tensor.shape:
-            problems.append(f"{name} is {list(stored[name].shape)} in the file, {list(tensor.shape)} in the model")
-        else:
-            tensor.copy_(stored.pop(name))
+            continue
+        found = stored.pop(name)
+        if found.shape != tensor.shape:
+            problems.append(f"{name} is {list(found.shape)} in the file, {list(tensor.shape)} in the model")
+        elif not found.is_floating_point():
+            problems.append(f"{name} is of {str(found.dtype).removeprefix('torch.')}, not of real numbers")
+        elif not tensor.copy_(found).isfinite().all():
+            problems.append(f"{name} has values that are not finite")
     problems += [f"the model has no {name}" for name in stored]
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""

@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 def usable_cores() -> int:
     """How many cores this process may use, by its affinity, or by OMP_NUM_THREADS where that says fewer."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = re.match(r"\s*([1-9]\d*)", os.environ.get("OMP_NUM_THREADS", ""))
+    wanted = re.match(r"\s*([1-9]\d{0,8})", os.environ.get("OMP_NUM_THREADS", ""))
     if wanted is None or "WORLD_SIZE" in os.environ:  # torchrun sets it to 1 where the user has not
         return cores
     return min(cores, int(wanted[1]))

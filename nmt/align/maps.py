@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmt.errors import UserError
+from nmt.records import parse_json
 from nmt.text.lines import read_lines
 from nmt.text.tokenizer import BOS, EOS, SPECIALS, Segments
 
@@ -77,9 +78,9 @@ def read_json(path: Path) -> Iterator[AttentionMap]:
     """What `write_json` wrote. Raises UserError, naming file and line, where it is something else."""
     for number, line in enumerate(read_lines(path), start=1):
         try:
-            record = json.loads(line)
+            record = parse_json(line, "it")
             yield _checked(record["src"], record["tgt"], record["weights"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (UserError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path}, line {number}: not an attention map ({error})",
                 "Each line is an object with the keys src, tgt and weights, as `nmt align --format json` writes it.",
@@ -104,9 +105,10 @@ def read_npz(path: Path) -> Iterator[AttentionMap]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             for number in range(sum(name.startswith("weights_") for name in archive.files)):
-                src, tgt = (json.loads(archive[f"{side}_{number}"].tobytes()) for side in ("src", "tgt"))
+                names = f"src_{number}", f"tgt_{number}"
+                src, tgt = (parse_json(archive[name].tobytes(), name, list[str]) for name in names)
                 yield _checked(src, tgt, archive[f"weights_{number}"])
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (UserError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{path}: not an archive of attention maps ({error})", "`nmt align --format npz` writes such archives."
         ) from error

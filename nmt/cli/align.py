@@ -127,11 +127,12 @@ def load_exact(run: Path, checkpoint: str, device: str) -> Translator:
 def parse_heads(text: str) -> tuple[int, ...]:
     """`1,3` as (1, 3)."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(re.fullmatch("[0-9]+", part) and int(part) for part in parts) or len(set(map(int, parts))) < len(parts):
+    numbers = [int(part) for part in parts if re.fullmatch("[0-9]{1,9}", part)]
+    if len(numbers) < len(parts) or 0 in numbers or len(set(numbers)) < len(numbers):
         raise UserError(
             f"--heads {text}: expected numbers of heads, each once", "Write it like 1,3: they count from 1."
         )
-    return tuple(map(int, parts))
+    return tuple(numbers)
 
 
 def reading_of(

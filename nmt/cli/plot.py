@@ -158,7 +158,7 @@ def _parse_lines(text: str) -> list[tuple[int, int]]:
     """`1,5-8` as ranges [(1, 1), (5, 8)]."""
     ranges = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*([0-9]+)(?:-([0-9]+))?\s*", part)
+        match = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not 1 <= first <= last:
             raise UserError(f"--lines {text}: {part!r} is no line or range of lines", "Write it like 1,5-8.")

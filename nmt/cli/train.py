@@ -107,7 +107,7 @@ def _end(code: int) -> None:
 
 def parse_time(text: str) -> float:
     """Seconds of `90m`, `2h`, `1h30m` or `45s`; UserError for anything else, and for no time at all."""
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip())
+    match = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?", text.strip())
     hours, minutes, seconds = (0, 0, 0) if match is None else (int(part or 0) for part in match.groups())
     total = 3600 * hours + 60 * minutes + seconds
     if not total:

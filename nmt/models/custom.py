@@ -60,9 +60,8 @@ def _find_class(path: str, said: str) -> type:
     found = getattr(module, attribute, None)
     if not isinstance(found, type):
         there = [key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == name]
-        raise UserError(
-            f"{said}: {module.__file__} has no class {attribute}", f"its classes: {', '.join(there) or 'none'}"
-        )
+        file = getattr(module, "__file__", name)  # a module of the interpreter has none
+        raise UserError(f"{said}: {file} has no class {attribute}", f"its classes: {', '.join(there) or 'none'}")
     return found
 
 

@@ -6,18 +6,26 @@ YAML 1.2 throughout: `no` is text, `1e-4` a number.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, SequenceNode
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent, Event, NodeEvent
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from nmt.errors import UserError
+from nmt.records import is_text, whole_number
 
 Key = tuple[str, ...]
+
+MOST_BYTES = 2**18
+"""Of a file of settings: those of a large experiment are a fiftieth of it."""
+MOST_VALUES = 5_000
+"""In it, with each alias written out."""
+MOST_DEPTH = 20
 
 
 class Origin(NamedTuple):
@@ -65,7 +73,8 @@ def look_up(values: Any, key: Key) -> Any:
     """The value at a key; None where there is none."""
     for name in key:
         if isinstance(values, list):
-            values = values[int(name) - 1] if name.isdecimal() and 0 < int(name) <= len(values) else None
+            number = whole_number(name) or 0
+            values = values[number - 1] if 0 < number <= len(values) else None
         else:
             values = values.get(name) if isinstance(values, dict) else None
     return values
@@ -97,23 +106,25 @@ def found_text(value: Any) -> str:
 def read_file(path: Path) -> Layers:
     """A YAML file as it stands: its file names are relative to its folder."""
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:  # which may be a pipe
+            raw = file.read(MOST_BYTES + 1)
     except OSError as error:
         hint = "`nmt init NAME` writes a configuration file to start from." if not path.exists() else None
         raise UserError(f"{path}: {(error.strerror or str(error)).lower()}", hint) from error
+    if len(raw) > MOST_BYTES:
+        raise UserError(f"{path}: larger than {MOST_BYTES:,} bytes", "A configuration file is much shorter.")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}:{line}: not UTF-8 text", "A configuration file is YAML in UTF-8.") from error
-    parsed = _parse_yaml(text, str(path))
+    parsed, root = _parse_yaml(text, str(path))
     values = {} if parsed is None else parsed
     if not isinstance(values, dict):
         raise UserError(
             f"{path}: expected sections (data:, model:, train:, ...) at the top, found {found_text(values)}"
         )
-    lines = _lines(new_yaml().compose(text))
-    return Layers(values, {key: Origin(str(path), line) for key, line in lines})
+    return Layers(values, {key: Origin(str(path), line) for key, line in _lines(root)})
 
 
 def parse_override(text: str) -> tuple[Key, Any]:
@@ -122,16 +133,26 @@ def parse_override(text: str) -> tuple[Key, Any]:
     key = tuple(part.strip() for part in dotted.split("."))
     if not equals or not all(key):
         raise UserError(f"--set {text}: expected KEY=VALUE", "For example: --set model.encoder.layers=2")
-    return key, _parse_yaml(value, f"--set {dotted}")
+    if len(key) > MOST_DEPTH:
+        raise _too_much(len(key), f"--set {dotted[:60]}...")
+    return key, _parse_yaml(value, f"--set {dotted}")[0]
 
 
 def new_yaml() -> YAML:
     return YAML(typ="safe", pure=True)
 
 
-def _parse_yaml(text: str, name: str) -> Any:
+def _parse_yaml(text: str, name: str) -> tuple[Any, Node | None]:
+    """The value of a YAML text, in which no two keys share a section, and the node it was made of, which is measured
+    before anything is made of it."""
     try:
-        return _unshared(new_yaml().load(text), name)
+        yaml = new_yaml()
+        _bound(yaml.parse(text), name)
+        root = yaml.compose(text)
+        if root is None:
+            return None, None
+        _measure(root, name, {})
+        return _unshared(yaml.constructor.construct_document(root)), root
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = name if mark is None or name.startswith("--set") else f"{name}:{mark.line + 1}:{mark.column + 1}"
@@ -142,19 +163,60 @@ def _parse_yaml(text: str, name: str) -> Any:
         raise UserError(f"{name}: not YAML: {str(error).splitlines()[0]}") from error
 
 
-def _unshared(value: Any, name: str, depth: int = 0) -> Any:
+def _bound(events: Iterable[Event], name: str) -> None:
+    """UserError for a text that is nested too deeply or has too many values, as soon as that is plain."""
+    depth = values = 0
+    for event in events:
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        values += isinstance(event, NodeEvent)
+        if depth > MOST_DEPTH or values > 2 * MOST_VALUES:  # keys are counted, too
+            raise _too_much(depth, _place(event, name))
+
+
+def _too_much(depth: int, where: str) -> UserError:
+    if depth > MOST_DEPTH:
+        return UserError(f"{where}: nested too deeply (an alias of a section within itself?)")
+    return UserError(f"{where}: more than {MOST_VALUES:,} values, with each alias written out")
+
+
+def _place(part: Event | Node, name: str) -> str:
+    return name if name.startswith("--set") else f"{name}:{part.start_mark.line + 1}"
+
+
+def _measure(node: Node, name: str, seen: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """How many values and how many levels a node has with each alias written out, without writing them out. UserError
+    for more than there may be, and for keys that are no text. `seen` are the nodes that have been measured."""
+    if id(node) in seen:
+        return seen[id(node)]
+    seen[id(node)] = (0, MOST_DEPTH)  # until it is known: an alias of a section within itself is too deep
+    parts: list[Node] = []
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+                found = "a key" if isinstance(key, (MappingNode, SequenceNode)) else f"the key `{key.value or 'null'}`"
+                raise UserError(f"{_place(key, name)}: {found} is no text", "If it is meant, put it in quotes.")
+            parts.append(value)
+    elif isinstance(node, SequenceNode):
+        parts = node.value
+    elif not is_text(node.value):
+        raise UserError(f"{_place(node, name)}: not text: half a character, written as an escape")
+    sizes = [_measure(part, name, seen) for part in parts]
+    size, depth = 1 + sum(one for one, _ in sizes), 1 + max((levels for _, levels in sizes), default=0)
+    if depth > MOST_DEPTH or size > MOST_VALUES:
+        raise _too_much(depth, _place(node, name))
+    seen[id(node)] = (size, depth)
+    return size, depth
+
+
+def _unshared(value: Any) -> Any:
     """A copy in which no two keys share a section, as YAML aliases would have it."""
-    if depth > 20:
-        raise UserError(f"{name}: nested too deeply (an alias of a section within itself?)")
     if isinstance(value, dict):
-        return {key: _unshared(inner, name, depth + 1) for key, inner in value.items()}
-    return [_unshared(inner, name, depth + 1) for inner in value] if isinstance(value, list) else value
+        return {key: _unshared(inner) for key, inner in value.items()}
+    return [_unshared(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _lines(node: Any, at: Key = ()) -> Iterator[tuple[Key, int]]:
     """The line, from 1, of each key below a YAML node. The key of an item of a list is its number, from 1."""
-    if len(at) >= 20:
-        return
     if isinstance(node, MappingNode):
         for key, value in node.value:
             yield (*at, str(key.value)), key.start_mark.line + 1

@@ -18,7 +18,7 @@ Link = tuple[int, int]
 Links = frozenset[Link]
 
 _LINES = "An alignment file has one line per sentence pair; a pair without links has an empty line."
-_LINK = re.compile(r"([0-9]+)([-?p])([0-9]+)")
+_LINK = re.compile(r"([0-9]{1,9})([-?p])([0-9]{1,9})")
 
 
 class Gold(NamedTuple):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmt.errors import UserError
+from nmt.records import whole_number
 from nmt.text.lines import decode_line, raw_lines
 from nmt.text.tokenizer import UNK, Tokenizer
 
@@ -152,8 +153,9 @@ def _header(path: Path, lines: Iterator[tuple[int, str]], width: int) -> tuple[i
         raise UserError(f"{path}: is empty", _form(width))
     fields = line.rstrip(" ").split(" ")
     count = None
-    if len(fields) == 2 and all(field.isascii() and field.isdecimal() for field in fields):
-        count, found = map(int, fields)
+    numbers = [number for field in fields if (number := whole_number(field)) is not None]
+    if len(fields) == len(numbers) == 2:
+        count, found = numbers
     elif len(fields) - 1 == width:
         found = width  # and whether its fields are numbers is seen when they are read
     else:  # a word may have spaces: what is at the end are the numbers

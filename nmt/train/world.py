@@ -31,6 +31,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nmt.device import resolve_device
 from nmt.errors import UserError
+from nmt.records import whole_number
 
 T = TypeVar("T")
 
@@ -54,13 +55,17 @@ class Place(NamedTuple):
 
 def find_place(environment: Mapping[str, str]) -> Place:
     """What torchrun's variables say; without them, a world of one. UserError where they make no sense."""
-    if int(environment.get("WORLD_SIZE", "1")) == 1:
+    if environment.get("WORLD_SIZE", "1") == "1":
         return Place()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     missing = [name for name in (*names, "MASTER_ADDR", "MASTER_PORT") if name not in environment]
     if missing:
         raise UserError(f"the environment has WORLD_SIZE, but no {', '.join(missing)}", LAUNCH)
-    return Place(*(int(environment[name]) for name in names))
+    numbers = [whole_number(environment[name]) for name in names]
+    if None in numbers:
+        wrong = names[numbers.index(None)]
+        raise UserError(f"the environment has {wrong}={environment[wrong]}, which is no number", LAUNCH)
+    return Place(*(number for number in numbers if number is not None))
 
 
 class World:

@@ -185,7 +185,7 @@ def test_there_are_presets() -> None:
         ("train: {steps: 3", "c.yaml:1:17: not YAML: expected ',' or '}', but got '<stream end>'"),
         ("a: \x07", "c.yaml: not YAML: unacceptable character #x0007: special characters are not allowed"),
         ("data: {src: !!int x}", "c.yaml: not YAML: invalid literal for int() with base 10: 'x'"),
-        ("a: &a {b: *a}", "c.yaml: nested too deeply (an alias of a section within itself?)"),
+        ("a: &a {b: *a}", "c.yaml:1: nested too deeply (an alias of a section within itself?)"),
     ],
 )
 def test_one_mistake(here: Path, text: str, expected: str) -> None:
