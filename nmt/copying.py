@@ -8,6 +8,8 @@ A *token* is one of:
   P and S) at its ends;
 - each character of that punctuation.
 
+A letter and its mark are one, however they are encoded (NFC).
+
 So `("don't", 5%.` is `(`, `"`, `don't`, `"`, `,`, `5`, `%`, `.`. Case counts. In text without spaces between words only
 what stands apart is compared.
 """
@@ -129,7 +131,8 @@ class CopyScores(NamedTuple):
 
 def tokens(line: str, *, lowercase: bool = False) -> list[str]:
     """The tokens of a line, as the module says, in their order."""
-    return [token for word in (line.lower() if lowercase else line).split() for token in _split(word)]
+    words = unicodedata.normalize("NFC", line.lower() if lowercase else line).split()
+    return [token for word in words for token in _split(word)]
 
 
 def training_counts(sources: Iterable[str], training: Iterable[str], *, lowercase: bool = False) -> Counter[str]:

@@ -76,7 +76,8 @@ def _flags(translator: Translator, translation: Translation, attention: list[Wei
 def record(translator: Translator, translation: Translation, details: Details, wanted: Wanted) -> dict[str, Any]:
     """A translation for JSON.
 
-    `alignment`: for each token of a candidate, [its index, the index of the source token that it attends to most].
+    `links`: for each token of a candidate, [the index of the source token that it attends to most, its own index], as
+    everywhere the source first. (Older files have `alignment` instead, the target first.)
     Of a model that copies also `gate`, the probability with which each token (EOS last) was generated, `copied`, that
     with which each source token (EOS last) was copied then, and `outside`, the indices of the tokens that are words of
     the source which the vocabulary lacks.
@@ -94,7 +95,7 @@ def record(translator: Translator, translation: Translation, details: Details, w
     ]
     for candidate, weights in zip(candidates, details.attention, strict=False):
         assert wanted.attention is not None
-        candidate["alignment"] = _links(weights, wanted.attention, len(candidate["tokens"]))
+        candidate["links"] = _links(weights, wanted.attention, len(candidate["tokens"]))
     for candidate, (_, h, _), weights in zip(candidates, translation.candidates, details.copied, strict=False):
         candidate["outside"] = [n for n, token in enumerate(h.tokens) if token >= len(tgt)]
         candidate["gate"] = [round(max(0.0, 1.0 - float(row.sum())), 4) for row in weights]
@@ -109,4 +110,4 @@ def record(translator: Translator, translation: Translation, details: Details, w
 
 def _links(weights: Weights, reading: Reading, length: int) -> list[list[int]]:
     rows = weights[reading.read == "input" :][:length, :-1]  # the end of the source is no token to be aligned with
-    return [[n, int(row.argmax())] for n, row in enumerate(rows)]
+    return [[int(row.argmax()), n] for n, row in enumerate(rows)]

@@ -16,7 +16,7 @@ import errno
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -36,7 +36,7 @@ from nmt.models.build import build_model
 from nmt.models.seq2seq import Seq2Seq
 from nmt.records import Count, Seconds, is_name, read_json, read_name, whole_number
 from nmt.settings.load import dump_config, load_config
-from nmt.text.tokenizer import JOINT, SentencePieceTokenizer, Tokenizer, load_tokenizers
+from nmt.text.tokenizer import BEFORE_NFC, JOINT, SentencePieceTokenizer, Tokenizer, load_tokenizers
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
@@ -127,7 +127,11 @@ class RunDir:
 
     @cached_property
     def config(self) -> Config:
-        return load_config(self.path / "config.yaml")
+        return self.config_with(())
+
+    def config_with(self, overrides: Sequence[str]) -> Config:
+        """The run's settings, changed on the command line."""
+        return load_config(self.path / "config.yaml", overrides, beneath={"tokenizer": BEFORE_NFC})
 
     def check_code(self) -> None:
         """UserError if this run's model has classes of someone's own, which would be imported, that is, executed, and

@@ -1,11 +1,13 @@
 """Lexical shortlists: the tokens that a sentence's translation may have, so that search need not score all others.
 
 The file has a line per source token: the token, a tab, and the target tokens it may become, with spaces between. A line
-without a source token says what any sentence may use. Shapes: B sentences, C columns.
+without a source token says what any sentence may use. A line of tokens that hold white space or a byte order mark is
+JSON, without a tab: `["token", ["target", ...]]`. Shapes: B sentences, C columns.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -60,10 +62,26 @@ def count_links(pairs: Iterable[tuple[Ids, Ids, Iterable[tuple[int, int]]]], *, 
 def lines_of(shortlist: Shortlist, tokenizers: tuple[Tokenizer, Tokenizer]) -> Iterable[str]:
     """The lines of the file, the one for all sentences first."""
     src, tgt = tokenizers
-    yield "\t" + " ".join(tgt.pieces(shortlist.always[shortlist.always > UNK].tolist()))
+    yield _line("", tgt.pieces(shortlist.always[shortlist.always > UNK].tolist()))
     for token in sorted(shortlist.becomes):
         if token > UNK:
-            yield src.pieces([token])[0] + "\t" + " ".join(tgt.pieces(shortlist.becomes[token].tolist()))
+            yield _line(src.pieces([token])[0], tgt.pieces(shortlist.becomes[token].tolist()))
+
+
+def _line(token: str, becomes: list[str]) -> str:
+    plain = not any(c.isspace() or c == "\ufeff" for c in "".join([token, *becomes]))
+    return token + "\t" + " ".join(becomes) if plain else json.dumps([token, becomes])
+
+
+def _parse(line: str) -> tuple[str, list[str]]:
+    """Raises ValueError for what `_line` does not write."""
+    token, tab, rest = line.partition("\t")
+    if tab:
+        return token, rest.split(" ") if rest else []
+    token, becomes = json.loads(line)
+    if not isinstance(token, str) or not isinstance(becomes, list) or not all(isinstance(t, str) for t in becomes):
+        raise ValueError
+    return token, becomes
 
 
 def read_shortlist(path: Path, tokenizers: tuple[Tokenizer, Tokenizer]) -> Shortlist:
@@ -74,10 +92,10 @@ def read_shortlist(path: Path, tokenizers: tuple[Tokenizer, Tokenizer]) -> Short
     becomes: dict[int, list[int]] = {}
     always: list[int] = []
     for number, line in enumerate(read_lines(path), start=1):
-        token, tab, rest = line.partition("\t")
-        if not tab:
-            raise UserError(f"{path}, line {number}: not a token, a tab and the tokens it may become")
-        words = rest.split(" ") if rest else []
+        try:
+            token, words = _parse(line)
+        except (ValueError, TypeError):
+            raise UserError(f"{path}, line {number}: not a token, a tab and the tokens it may become") from None
         for word, side, known in ((token, "source", src), *((word, "target", tgt) for word in words)):
             if word not in known and (word or side == "target"):
                 raise UserError(

@@ -269,7 +269,8 @@ class Translator:
             text = line.decode("utf-8") if isinstance(line, bytes) else line
             (text + prefix).encode("utf-8")
         except UnicodeDecodeError as error:
-            return Translation([], f"not UTF-8 (byte {error.object[error.start]:#04x} at {error.start})")
+            byte = error.object[error.start]
+            return Translation([], f"not UTF-8 at byte {error.start + 1} of the line (0x{byte:02X})")
         except UnicodeEncodeError as error:
             return Translation([], f"no text (a lone surrogate, {error.object[error.start]!a}, at {error.start})")
         ids = src.encode(text)

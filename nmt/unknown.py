@@ -72,6 +72,9 @@ def _replaced(
     translator: Translator, translations: Iterable[Translation], reading: Reading, dictionary: Mapping[str, str]
 ) -> Iterator[Translation]:
     src, tgt = translator.tokenizers
+    entries: dict[str, str] = {}
+    for word, entry in dictionary.items():
+        entries.setdefault(src.normal(word), entry)
     for translation, weights in with_weights(translator, translations, reading):
         words = src.segment(translation.source).pieces
         candidates = []
@@ -82,7 +85,7 @@ def _replaced(
                     row = rows[step + (reading.read == "input")]
                     word = words[int(row[: len(words)].argmax())]
                     tokens[step] = len(tgt) + len(extras)
-                    extras.append(dictionary.get(word, word))
+                    extras.append(entries.get(word, word))
             candidates.append(Candidate(tgt.decode(tokens, extras), candidate.hypothesis, candidate.extras))
         yield translation._replace(candidates=candidates)
 

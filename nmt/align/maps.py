@@ -55,14 +55,14 @@ def piece_map(weights: Weights, src: Segments, tgt: Segments) -> AttentionMap:
 def word_map(weights: Weights, src: Segments, tgt: Segments) -> AttentionMap:
     """The same on words: the SUM over the pieces of a source word, the MEAN over those of a target word.
 
-    So rows that sum to 1 still do.
+    So rows that sum to 1 still do. Of a word without pieces row and column are 0.
     """
     pieces = piece_map(weights, src, tgt)
     columns = np.zeros((len(pieces.tgt), len(src.words)), np.float32)
     np.add.at(columns.T, np.array(src.word_of, np.int64), pieces.weights.T)
     rows = np.zeros((len(tgt.words), len(src.words)), np.float32)
     np.add.at(rows, np.array(tgt.word_of, np.int64), columns)
-    counts = np.bincount(tgt.word_of, minlength=len(tgt.words)).astype(np.float32)  # [T], at least 1
+    counts = np.bincount(tgt.word_of, minlength=len(tgt.words)).astype(np.float32).clip(1)  # [T]
     return AttentionMap(list(src.words), list(tgt.words), rows / counts[:, None])
 
 

@@ -61,8 +61,9 @@ def align(
     """Write which source word each target word came from, as the attention of the model has it.
 
     Pharaoh format: a line per sentence pair, `0-1` linking source word 0 to target word 1; each target word is linked
-    to the source word with the greatest weight. Words are what white space separates, so for text with punctuation
-    apart give tokenized text. METHOD is one of intersection, union, gd-, gdf- or gdfa- with -atools or -lilt.
+    to the source word with the greatest weight. Words are what white space of any kind separates, whatever the run's
+    tokens are, so for text with punctuation apart give tokenized text. METHOD is one of intersection, union, gd-, gdf-
+    or gdfa- with -atools or -lilt.
 
     `nmt info` lists the attentions; the section `align` of the run's config.yaml chooses one, or else the model does.
     Self-attention, such as encoder.1.self, has no links, but weights: rows (`tgt`) are the words that look, columns
@@ -219,9 +220,7 @@ def _joined(
 ) -> Iterator[Links]:
     from nmt.align.links import argmax_links, symmetrize
 
-    for number, (one, other) in enumerate(zip(forward, reverse, strict=True), start=1):
-        if one.weights.shape != other.weights.shape[::-1]:
-            raise UserError(f"line {number}: the two runs do not see the same words: {one.src} and {other.tgt}")
+    for one, other in zip(forward, reverse, strict=True):
         back = frozenset((src, tgt) for tgt, src in argmax_links(other, threshold))
         yield symmetrize(argmax_links(one, threshold), back, method)
 

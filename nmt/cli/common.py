@@ -60,7 +60,6 @@ def load(
 ) -> Translator:
     """The run's translator with settings of the search changed on the command line."""
     from nmt.rundir import RunDir
-    from nmt.settings.load import load_config
     from nmt.translate import Translator
 
     wrong = [o for o in overrides if not o.startswith("search.")]
@@ -68,7 +67,7 @@ def load(
         raise UserError(f"--set {wrong[0]}: only settings of `search` may change here, the others are the model's")
     folder = RunDir(run)
     changes = [*overrides, *([] if beam is None else [f"search.beam={beam}"])]
-    search = load_config(folder.path / "config.yaml", changes).search
+    search = folder.config_with(changes).search
     return Translator.load(run, others=others, checkpoint=checkpoint, device=device, search=search, shortlist=shortlist)
 
 

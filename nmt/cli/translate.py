@@ -56,7 +56,7 @@ def translate(
     ] = None,
     details: Annotated[
         bool,
-        typer.Option("--details", help="Write a JSON object per line: tokens, scores, alignment, copies."),
+        typer.Option("--details", help="Write a JSON object per line: tokens, scores, links (source first), copies."),
     ] = False,
     flag: Annotated[
         bool, typer.Option("--flag", help="Name lines that look wrong: loops, copied source, low confidence and more.")

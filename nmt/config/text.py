@@ -99,11 +99,12 @@ class WordsConfig(Settings):
     size: PositiveInt = Field(50000, description="the most frequent words are kept")
     min_count: PositiveInt = Field(1, description="rarer words are unknown")
     joint: bool = False
+    normalization: Literal["identity", "nfc"] = Field("nfc", description="nfc: é is é, however it is encoded")
     lowercase: bool = False
 
 
 class CharactersConfig(Settings):
-    """Single characters (Unicode code points), the space among them."""
+    """Single characters (Unicode code points after NFC), the space among them."""
 
     kind: Literal["characters"] = "characters"
     size: PositiveInt = 10000

@@ -1,15 +1,21 @@
 """Tokenizers: raw text to ids and back. Ids 0..3 are the special tokens in every vocabulary.
 
 No text, `<s>` and `</s>` included, is ever read as a special token. What does not survive the way there and back:
-what the setting `normalization` changes; with SentencePiece, white space (runs of spaces become one, those at the ends
-go) and U+2581, its own mark for a space, which becomes a space; with words, white space of every kind.
+what the setting `normalization` changes; with SentencePiece, spaces (runs of them become one, those at the ends go) and
+U+2581, its own mark for a space, which becomes a space; with words, white space of every kind. White space other than
+U+0020, a tab or a no-break space, is to subwords and characters a character like others.
 """
 
 from __future__ import annotations
 
+import codecs
+import re
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -33,12 +39,19 @@ JOINT = "joint"
 """What the files of a tokenizer for both sides are called, instead of `src` and `tgt`."""
 
 
+BEFORE_NFC = {"kind": "words", "normalization": "identity"}
+"""What the settings of words did not say when there was no choice."""
+
+
 class Segments(NamedTuple):
-    """A line cut into tokens, and the words they belong to. Every word has at least one token."""
+    """A line cut into tokens, and the words they belong to; a line of white space has neither.
+
+    A word is what white space separates, as `str.split` has it, whatever the tokens are. A token belongs to the word in
+    which its first letter stands, white space to the word after it. So a word may be left without tokens."""
 
     ids: list[int]
     pieces: list[str]  # one for each id, as `pieces` shows them; here an unknown token shows its text
-    words: list[str]  # as they stand in the (normalised) line
+    words: list[str]  # in lower case and composed if the tokenizer has it so
     word_of: list[int]  # word_of[n] = index in `words` of the word that token n belongs to; never decreases
 
 
@@ -66,16 +79,20 @@ class Tokenizer(Protocol):
         """Each id as text to show."""
         ...
 
+    def spell(self, ids: Sequence[int], extras: Sequence[str] = ()) -> list[bytes]:
+        """What each id adds to the text, white space included, in UTF-8; it may be part of a letter only."""
+        ...
+
+    def normal(self, line: str) -> str:
+        """The text that a line is to this tokenizer: what `decode` makes of it where nothing is unknown."""
+        ...
+
     def segment(self, line: str) -> Segments:
         """A line's ids, pieces and words."""
         ...
 
-    def segment_ids(self, ids: Sequence[int]) -> Segments:
-        """The same for ids that a model produced. A special token is a word of its own."""
-        ...
-
     def word_of(self, ids: Sequence[int]) -> list[int]:
-        """`Segments.word_of` alone, which is the quicker part of it."""
+        """The word that each id belongs to, in the text that they spell."""
         ...
 
     def save(self, folder: Path, side: str) -> None:
@@ -89,8 +106,17 @@ def normalise(line: str, *, lowercase: bool, nfc: bool) -> str:
     return unicodedata.normalize("NFC", line) if nfc else line
 
 
-def _one_line(text: str) -> str:
-    return text.replace("\n", " ").replace("\r", " ")
+def composes(settings: SentencePieceConfig | WordsConfig | CharactersConfig) -> bool:
+    """Whether text is brought to NFC, so that a letter and its mark are one, however they were encoded."""
+    return getattr(settings, "normalization", "nfc") == "nfc"
+
+
+def one_line(text: str) -> str:
+    """The text as a line of a file can hold it: LF and CR become spaces, what is no character U+FFFD."""
+    return _NO_CHARACTER.sub("\ufffd", text.replace("\n", " ").replace("\r", " "))
+
+
+_NO_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 class SentencePieceTokenizer:
@@ -117,19 +143,38 @@ class SentencePieceTokenizer:
         return [self._ours[n] for n in self._processor.encode(self._normalise(line), out_type=int)]
 
     def decode(self, ids: Sequence[int], extras: Sequence[str] = ()) -> str:
-        return _one_line(self._processor.decode([self._theirs[n] for n in ids if n > EOS]))
+        return one_line(self._processor.decode([self._theirs[n] for n in ids if n > EOS]))
 
     def pieces(self, ids: Sequence[int], extras: Sequence[str] = ()) -> list[str]:
         return [SPECIALS[n] if n <= UNK else self._processor.id_to_piece(self._theirs[n]) for n in ids]
 
-    def segment(self, line: str) -> Segments:
-        return self._segments(self.encode(line), self._processor.encode(self._normalise(line), out_type=str))
+    def spell(self, ids: Sequence[int], extras: Sequence[str] = ()) -> list[bytes]:
+        return [self._spelled[n] for n in ids]
 
-    def segment_ids(self, ids: Sequence[int]) -> Segments:
-        return self._segments(list(ids), self.pieces(ids))
+    @cached_property
+    def _spelled(self) -> list[bytes]:
+        spelled = [b"", b"", b"", "⁇".encode()]  # as the library shows what is unknown
+        for n in self._theirs[len(spelled) :]:
+            piece = self._processor.id_to_piece(n)
+            if self._processor.is_byte(n):
+                spelled.append(bytes([int(piece[3:-1], 16)]))  # <0x41>
+            else:
+                spelled.append(b"" if self._processor.is_control(n) else piece.replace(SPACE_MARK, " ").encode())
+        return spelled
+
+    def normal(self, line: str) -> str:
+        return self.normalised(line).replace(SPACE_MARK, " ").strip(" ")
+
+    def segment(self, line: str) -> Segments:
+        ids, pieces = self.encode(line), self._processor.encode(self._normalise(line), out_type=str)
+        spelled = [
+            piece.replace(SPACE_MARK, " ").encode() if n == UNK else part
+            for n, piece, part in zip(ids, pieces, self.spell(ids), strict=True)
+        ]
+        return _segments(self, line, ids, pieces, spelled)
 
     def word_of(self, ids: Sequence[int]) -> list[int]:
-        return self._word_of(ids, self.pieces(ids))
+        return _word_of(self.spell(ids))
 
     def save(self, folder: Path, side: str) -> None:
         stem = JOINT if self.settings.joint else side
@@ -155,26 +200,8 @@ class SentencePieceTokenizer:
 
     def _normalise(self, line: str) -> str:
         # nmt_nfkc is a rule inside the model, and so is whatever an existing model brings with it.
-        line = normalise(line, lowercase=self.settings.lowercase, nfc=self.settings.normalization == "nfc")
+        line = normalise(line, lowercase=self.settings.lowercase, nfc=composes(self.settings))
         return line.replace(SPACE_MARK, " ")  # as SentencePiece does, but only after it has folded the spaces
-
-    def _word_of(self, ids: Sequence[int], pieces: list[str]) -> list[int]:
-        return _word_numbers(
-            ids,
-            pieces,
-            opens=lambda before, piece: piece.startswith(SPACE_MARK) or before.endswith(SPACE_MARK),
-            blank=lambda piece: not piece.strip(SPACE_MARK),
-        )
-
-    def _segments(self, ids: list[int], pieces: list[str]) -> Segments:
-        # The words are spelled from the pieces: SentencePiece knows no other white space than U+0020.
-        word_of = self._word_of(ids, pieces)
-        return Segments(ids, pieces, [self._spell(word) for word in _grouped(pieces, word_of)], word_of)
-
-    def _spell(self, pieces: list[str]) -> str:
-        """The text of a word's pieces; pieces without text (a control symbol, a space alone) as they stand."""
-        text: str = self._processor.decode(pieces)
-        return _one_line(text).strip(" ") or "".join(pieces)
 
 
 class ListTokenizer(ABC):
@@ -198,28 +225,36 @@ class ListTokenizer(ABC):
         size = len(self._tokens)
         return [self._tokens[n] if n < size else extras[n - size] for n in ids]
 
-    def segment(self, line: str) -> Segments:
-        return self._segments(self.encode(line), self.split(line))
+    def decode(self, ids: Sequence[int], extras: Sequence[str] = ()) -> str:
+        return one_line(self.between.join(self.pieces([n for n in ids if n > EOS], extras)))
 
-    def segment_ids(self, ids: Sequence[int]) -> Segments:
-        return self._segments(list(ids), self.pieces(ids))
+    def spell(self, ids: Sequence[int], extras: Sequence[str] = ()) -> list[bytes]:
+        tokens = zip(ids, self.pieces(ids, extras), strict=True)
+        return [one_line(token + self.between).encode() if n > EOS else b"" for n, token in tokens]
+
+    def normal(self, line: str) -> str:
+        return self.between.join(self.split(line))
+
+    def segment(self, line: str) -> Segments:
+        pieces = self.split(line)
+        spelled = [one_line(piece + self.between).encode() for piece in pieces]
+        return _segments(self, line, self.lookup(pieces), pieces, spelled)
 
     def word_of(self, ids: Sequence[int]) -> list[int]:
-        return self._word_of(ids, self.pieces(ids))
+        return _word_of(self.spell(ids))
 
     @property
     @abstractmethod
     def settings(self) -> WordsConfig | CharactersConfig: ...
 
+    @property
+    @abstractmethod
+    def between(self) -> str:
+        """What stands between two tokens."""
+
     @abstractmethod
     def split(self, line: str) -> list[str]:
         """The tokens of a line."""
-
-    @abstractmethod
-    def _segments(self, ids: list[int], pieces: list[str]) -> Segments: ...
-
-    @abstractmethod
-    def _word_of(self, ids: Sequence[int], pieces: list[str]) -> list[int]: ...
 
     def save(self, folder: Path, side: str) -> None:
         stem = JOINT if self.settings.joint else side
@@ -230,6 +265,8 @@ class ListTokenizer(ABC):
 class WordTokenizer(ListTokenizer):
     """Words as Unicode white space separates them. Joined by single spaces; an unknown word comes out as `<unk>`."""
 
+    between = " "
+
     def __init__(self, tokens: Sequence[str], settings: WordsConfig) -> None:
         super().__init__(tokens)
         self._settings = settings
@@ -239,23 +276,13 @@ class WordTokenizer(ListTokenizer):
         return self._settings
 
     def split(self, line: str) -> list[str]:
-        return normalise(line, lowercase=self.settings.lowercase, nfc=False).split()
-
-    def decode(self, ids: Sequence[int], extras: Sequence[str] = ()) -> str:
-        return " ".join(self.pieces([n for n in ids if n > EOS], extras))
-
-    def _segments(self, ids: list[int], pieces: list[str]) -> Segments:
-        return Segments(ids, pieces, list(pieces), self._word_of(ids, pieces))
-
-    def _word_of(self, ids: Sequence[int], pieces: list[str]) -> list[int]:
-        return list(range(len(pieces)))
+        return normalise(line, lowercase=self.settings.lowercase, nfc=composes(self.settings)).split()
 
 
 class CharacterTokenizer(ListTokenizer):
-    """Unicode code points after NFC, white space among them. An unknown one comes out as `<unk>`.
+    """Unicode code points after NFC, white space among them. An unknown one comes out as `<unk>`."""
 
-    White space belongs to the word after it; at the end of a line, to the last word.
-    """
+    between = ""
 
     def __init__(self, tokens: Sequence[str], settings: CharactersConfig) -> None:
         super().__init__(tokens)
@@ -268,42 +295,28 @@ class CharacterTokenizer(ListTokenizer):
     def split(self, line: str) -> list[str]:
         return list(normalise(line, lowercase=self.settings.lowercase, nfc=True))
 
-    def decode(self, ids: Sequence[int], extras: Sequence[str] = ()) -> str:
-        return _one_line("".join(self.pieces([n for n in ids if n > EOS], extras)))
 
-    def _segments(self, ids: list[int], pieces: list[str]) -> Segments:
-        word_of = self._word_of(ids, pieces)
-        words = ["".join(word) for word in _grouped(pieces, word_of)]
-        return Segments(ids, pieces, [word.strip() or word for word in words], word_of)
-
-    def _word_of(self, ids: Sequence[int], pieces: list[str]) -> list[int]:
-        return _word_numbers(ids, pieces, opens=lambda _, piece: piece.isspace(), blank=str.isspace)
+def _segments(tokenizer: Tokenizer, line: str, ids: list[int], pieces: list[str], spelled: list[bytes]) -> Segments:
+    words = line.split()
+    if not words:
+        return Segments([], [], [], [])
+    shown = normalise(line, lowercase=tokenizer.settings.lowercase, nfc=composes(tokenizer.settings)).split()
+    letters = [len("".join(tokenizer.normal(word).split())) for word in words]
+    return Segments(ids, pieces, shown, _word_numbers(spelled, letters))
 
 
-def _word_numbers(
-    ids: Sequence[int], pieces: list[str], *, opens: Callable[[str, str], bool], blank: Callable[[str], bool]
-) -> list[int]:
-    """The word that each piece belongs to.
-
-    A word starts at a piece that, coming after another, `opens` one, if the word before has more than `blank` pieces.
-    Blank pieces at the end belong to the last word. A special token is a word of its own.
-    """
-    numbers: list[int] = []
-    word, only_blank, closed, before = -1, False, True, ""
-    for n, piece in zip(ids, pieces, strict=True):
-        if closed or n <= EOS or (opens(before, piece) and not only_blank):
-            word, only_blank = word + 1, True
-        only_blank = only_blank and blank(piece)
-        closed, before = n <= EOS, piece
-        numbers.append(word)
-    return [min(n, word - 1) for n in numbers] if only_blank and word > 0 else numbers
+def _word_of(spelled: Sequence[bytes]) -> list[int]:
+    return _word_numbers(spelled, list(map(len, b"".join(spelled).decode(errors="replace").split())))
 
 
-def _grouped(pieces: list[str], word_of: list[int]) -> list[list[str]]:
-    words: list[list[str]] = [[] for _ in range(max(word_of, default=-1) + 1)]
-    for piece, word in zip(pieces, word_of, strict=True):
-        words[word].append(piece)
-    return words
+def _word_numbers(spelled: Sequence[bytes], letters: Sequence[int]) -> list[int]:
+    """The word that each token belongs to, of words with so many `letters` (whatever is no white space) each."""
+    ends, decoder = list(accumulate(letters)), codecs.getincrementaldecoder("utf-8")("replace")
+    numbers, before = [], 0  # letters before the token; one of several bytes comes with the last of them
+    for part in spelled:
+        numbers.append(max(0, min(bisect_right(ends, before), len(ends) - 1)))
+        before += len("".join(decoder.decode(part).split()))
+    return numbers
 
 
 def load_sentencepiece(path: Path, settings: SentencePieceConfig) -> SentencePieceTokenizer:
@@ -328,7 +341,10 @@ def _load(folder: Path, stem: str) -> Tokenizer:
     path = folder / f"{stem}.json"
     try:
         content = read_json(path)
-        settings = TypeAdapter[Any](TokenizerConfig).validate_python(content["settings"])
+        said = content["settings"]
+        if said["kind"] == "words":
+            said = {**BEFORE_NFC, **said}
+        settings = TypeAdapter[Any](TokenizerConfig).validate_python(said)
         if isinstance(settings, SentencePieceConfig):
             return load_sentencepiece(folder / f"{stem}.model", settings)
         tokens = TypeAdapter(list[str]).validate_python(content["tokens"], strict=True)
@@ -336,6 +352,7 @@ def _load(folder: Path, stem: str) -> Tokenizer:
         for token in tokens:  # a line feed in one would make two lines of a translation
             if token.split() != [token] if words else len(token) != 1:
                 raise ValueError(f"{token!r} is no {'word' if words else 'character'}")
+        "".join(tokens).encode()  # ValueError where one is no text
         return WordTokenizer(tokens, settings) if words else CharacterTokenizer(tokens, settings)
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         raise UserError(f"{path}: not a tokenizer saved by nmt: {error}") from error

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nmt.errors import UserError
 from nmt.records import whole_number
 from nmt.text.lines import decode_line, raw_lines
-from nmt.text.tokenizer import UNK, Tokenizer
+from nmt.text.tokenizer import UNK, Tokenizer, composes, normalise
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -65,7 +65,7 @@ def check_words(path: Path, tokenizer: Tokenizer, width: int) -> None:
     any_found = False
     with contextlib.closing(_entries(path, width)) as entries:
         for word, numbers in entries:
-            if word in wanted:
+            if _composed(word, tokenizer) in wanted:
                 any_found = True
                 if any(numbers):
                     return
@@ -93,6 +93,7 @@ def read_vectors(path: Path, tokenizer: Tokenizer, width: int) -> Vectors:
     values = np.zeros((len(tokenizer), width), np.float32)
     exact, lowered = (np.zeros(len(tokenizer), np.bool_) for _ in range(2))
     for word, numbers in _entries(path, width):
+        word = _composed(word, tokenizer)
         same = ids.get(word)
         if same is not None and not exact[same]:
             values[same], exact[same] = numbers, True
@@ -107,6 +108,11 @@ def read_vectors(path: Path, tokenizer: Tokenizer, width: int) -> Vectors:
         raise _all_zero(path)
     values *= width**-0.5 / math.sqrt(mean_square)
     return Vectors(values, found)
+
+
+def _composed(word: str, tokenizer: Tokenizer) -> str:
+    """The word as this vocabulary encodes it; its case stays."""
+    return normalise(word, lowercase=False, nfc=composes(tokenizer.settings))
 
 
 def _none_found(path: Path, words: int) -> UserError:

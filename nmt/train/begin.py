@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nmt.config import Config
+from nmt.config import Config, WordsConfig
 from nmt.data.prepare import Prepared, open_prepared, prepare
 from nmt.device import resolve_precision
 from nmt.errors import UserError
@@ -198,9 +198,11 @@ def _check_tokenizers(prepared: Prepared, other: RunDir | None) -> None:
 
 def _with_tokenizer_of(prepared: Prepared, config: Config, path: Path | None) -> Config:
     """The settings, saying of the tokenizer what is true of the prepared one."""
-    actual = prepared.tokenizers[0].settings
-    if "tokenizer" in config.model_fields_set and config.tokenizer != actual:
-        changed = ", ".join(differences(actual.model_dump(), config.tokenizer.model_dump(), "tokenizer."))
+    actual, asked = prepared.tokenizers[0].settings, config.tokenizer
+    if isinstance(actual, WordsConfig) and "normalization" not in asked.model_fields_set:
+        asked = asked.model_copy(update={"normalization": actual.normalization})
+    if "tokenizer" in config.model_fields_set and asked != actual:
+        changed = ", ".join(differences(actual.model_dump(), asked.model_dump(), "tokenizer."))
         raise UserError(
             f"{prepared.folder} was prepared with other settings of the tokenizer than {path or 'the command line'} "
             f"has: {changed}",

@@ -18,7 +18,6 @@ from nmt.data.prepare import Prepared, open_prepared
 from nmt.device import describe_machine, is_emulated, resolve_precision
 from nmt.errors import UserError
 from nmt.rundir import RunDir, describe_software
-from nmt.settings.load import load_config
 from nmt.train.fused import check_compiler
 from nmt.train.loop import Outcome, train
 from nmt.train.metrics import Console
@@ -88,7 +87,7 @@ def go_on(path: Path, overrides: Sequence[str], *, device: str, budget: float | 
     """
     run = RunDir(path)
     run.check_code()
-    config = load_config(path / "config.yaml", overrides)
+    config = run.config_with(overrides)
     fixed = [key for key in differences(run.config.model_dump(), config.model_dump()) if not _may_change(key)]
     if fixed:
         raise UserError(

@@ -63,7 +63,7 @@ def test_pairs_are_what_translate_writes(command, run: Path, mono: list[Path], t
     assert 5 < len(pairs(folder)) < 28
     assert [row[2] for row in rows[14:17]] == ["not translated", "empty", "not translated"]
     assert err.startswith(f"{len(pairs(folder))} of 30 lines make a pair\n")
-    problem = "not UTF-8 (byte 0xe9 at 3)"
+    problem = "not UTF-8 at byte 4 of the line (0xE9)"
     assert f"  left out, not translated: 2 (the first: {mono[1]}, line 3: {problem})\n" in err
     assert f"  left out, empty: 1 (the first: {mono[1]}, line 4)\n" in err
 

@@ -1,6 +1,7 @@
 """What a model copies, and what replaces unknown words, as commands show it. Tiny runs with random weights."""
 
 import json
+import unicodedata
 
 import matplotlib.image
 import pytest
@@ -99,6 +100,14 @@ def test_a_dictionary_says_better(call, tmp_path):
     plain = call("translate", "lstm", "src")[0].split()
     for before, one, other in zip(plain, copied, looked_up, strict=True):
         assert (one, other) == (before, before) if before != "<unk>" else other == entries[one]
+
+
+def test_a_dictionary_knows_a_word_however_its_letters_are_encoded(call, tmp_path):
+    (tmp_path / "words").write_text(unicodedata.normalize("NFD", "é") + "\tfound\n", "utf-8")
+    (tmp_path / "src").write_text("é é é\n" + unicodedata.normalize("NFD", "é é é\n"), "utf-8")
+    out, _ = call("translate", "lstm", tmp_path / "src", "--replace-unk", "--dictionary", tmp_path / "words")
+    assert "found" in out.split()
+    assert "é" not in unicodedata.normalize("NFC", out)
 
 
 def test_what_cannot_be_replaced_is_told_before_any_work(call, tmp_path):

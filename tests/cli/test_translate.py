@@ -158,13 +158,13 @@ def test_problems_are_told_by_file_and_line_there(command, run: Path, tmp_path: 
     (tmp_path / "two").write_bytes(b"\xe9\n" + b"w1 " * (LONGEST + 1) + b"\nw1\x00 w2\n")
     out, err = command("translate", run, tmp_path / "one", tmp_path / "two")
     assert err == (
-        f"{tmp_path}/one, line 2: left empty: not UTF-8 (byte 0xff at 3)\n"
-        f"{tmp_path}/two, line 1: left empty: not UTF-8 (byte 0xe9 at 0)\n"
+        f"{tmp_path}/one, line 2: left empty: not UTF-8 at byte 4 of the line (0xFF)\n"
+        f"{tmp_path}/two, line 1: left empty: not UTF-8 at byte 1 of the line (0xE9)\n"
         f"{tmp_path}/two, line 2: left empty: 101 tokens, more than search.max_source: 100\n"
     )
     assert [bool(line) for line in out.split("\n")] == [True, False, True, False, False, True, False]
     out, err = command("translate", run, stdin=b"w1\n\xff\n")
-    assert err == "standard input, line 2: left empty: not UTF-8 (byte 0xff at 0)\n"
+    assert err == "standard input, line 2: left empty: not UTF-8 at byte 1 of the line (0xFF)\n"
     longer, err = command("translate", run, tmp_path / "two", "--set", "search.max_source=101")
     assert longer.split("\n")[1] != ""
     assert "search.max_source" not in err
@@ -247,7 +247,7 @@ def test_details_say_what_was_wrong(command, run: Path, tmp_path: Path) -> None:
     (tmp_path / "input").write_bytes(b"\xff\n")
     out, _ = command("translate", run, tmp_path / "input", "--details")
     assert json.loads(out) == {
-        "line": 1, "text": "", "problem": "not UTF-8 (byte 0xff at 0)", "candidates": [],
+        "line": 1, "text": "", "problem": "not UTF-8 at byte 1 of the line (0xFF)", "candidates": [],
     }  # fmt: skip
 
 

@@ -333,8 +333,8 @@ def test_alignment_is_the_largest_weight_of_the_forced_pass(command, tmp_path: P
             pair = (" ".join(record["source"]), candidate["text"])
             (found,) = attention_maps(translator.model, translator.tokenizers, [pair], device=translator.device,
                                       max_tokens=1000, level="pieces")  # fmt: skip
-            assert [n for n, _ in candidate["alignment"]] == list(range(len(candidate["tokens"])))
-            for row, (_, source) in zip(found.weights, candidate["alignment"], strict=True):
+            assert [n for _, n in candidate["links"]] == list(range(len(candidate["tokens"])))
+            for row, (source, _) in zip(found.weights, candidate["links"], strict=True):
                 assert row[source] == pytest.approx(row.max(), abs=1e-5)
                 links += 1
     assert links > 20
@@ -348,7 +348,7 @@ def test_a_model_without_attention_says_nothing_of_it(command, tmp_path: Path) -
     assert "source" not in record
     assert "uncovered source" not in record["flags"]
     assert record["candidates"]
-    assert all("alignment" not in candidate for candidate in record["candidates"])
+    assert all("links" not in candidate for candidate in record["candidates"])
 
 
 def test_flags_on_standard_error_are_those_of_the_details(command, run: Path, text: Path, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_details_of_several_runs_have_an_alignment(command) -> None:
     out, _ = command("translate", "one", "src", "--ensemble", "two", "--details")
     for record in map(json.loads, out.splitlines()):
         (candidate,) = record["candidates"]
-        assert [row for row, _ in candidate["alignment"]] == list(range(len(candidate["tokens"])))
+        assert [target for _, target in candidate["links"]] == list(range(len(candidate["tokens"])))
 
 
 def test_a_prefix_for_each_line(command, tmp_path: Path) -> None:

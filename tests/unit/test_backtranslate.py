@@ -55,7 +55,7 @@ def test_lines_that_are_not_translated(translator: Translator) -> None:
     assert [judge(translator, translation) for translation in found] == [
         Line("", "", "empty", None),
         Line("", "", "not translated", "11 tokens, more than search.max_source: 10"),
-        Line("", "", "not translated", "not UTF-8 (byte 0xe9 at 3)"),
+        Line("", "", "not translated", "not UTF-8 at byte 4 of the line (0xE9)"),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import unicodedata
 
 import pytest
 from hypothesis import given, settings
@@ -127,7 +128,8 @@ def test_tokens(word: str, expected: str) -> None:
 @quick
 @given(st.text() | lines)
 def test_tokens_lose_nothing_but_white_space_and_stay_what_they_are(line: str) -> None:
-    assert "".join(tokens(line)) == "".join(line.split())
+    assert "".join(tokens(line)) == "".join(unicodedata.normalize("NFC", line).split())
+    assert tokens(unicodedata.normalize("NFD", line)) == tokens(line)
     assert all(tokens(token) == [token] for token in tokens(line))
 
 

@@ -143,9 +143,11 @@ def test_odd_text_is_tokenized(tokenizers, name):
         pieces = tokenizer.settings.kind == "sentencepiece"
         for line in lines:
             ids, _, words, word_of = tokenizer.segment(line)
-            assert ids == tokenizer.encode(line)
+            assert ids == (tokenizer.encode(line) if line.strip() else [])
             assert all(n > UNK for n in ids) if pieces else all(n >= UNK for n in ids)
-            assert sorted(set(word_of)) == list(range(len(words)))
+            assert words == unicodedata.normalize("NFC", line).split()
+            assert set(word_of) <= set(range(len(words)))
+            ids = tokenizer.encode(line)
             if pieces:
                 text = " ".join(
                     part for part in unicodedata.normalize("NFC", line).replace("▁", " ").split(" ") if part

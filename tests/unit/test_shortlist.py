@@ -52,10 +52,27 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert {token: ids.tolist() for token, ids in again.becomes.items()} == {A: [Y, V], C: [Z]}
 
 
+def test_any_token_comes_back(tmp_path: Path) -> None:
+    """Subwords may hold tabs, line ends, spaces and byte order marks, at the begin of a file, too."""
+    odd = ["\ufeff", "\t", "\r", "a\r", "\n", "a b", "\u00a0", "\u2028", '["a"]', '"', "\\t", "["]
+    both = CharacterTokenizer(odd, CharactersConfig(joint=True))
+    ids = list(range(4, len(both)))
+    made = Shortlist({n: [n, *ids[:3]] for n in ids}, ids)
+    path = tmp_path / "list"
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{line}\n" for line in lines_of(made, (both, both)))
+    words = WordTokenizer(odd, WordsConfig(joint=True))  # for characters have no lists
+    again = read_shortlist(path, (words, words))
+    assert again.always.tolist() == made.always.tolist()
+    assert {n: found.tolist() for n, found in again.becomes.items()} == {n: [n, *ids[:3]] for n in ids}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a\tv\nb w\n", "line 2: not a token, a tab"),
+        ('a\tv\n["b", "v"]\n', "line 2: not a token, a tab"),
+        ("a\tv\n5\n", "line 2: not a token, a tab"),
         ("a\tv\nq\tw\n", "line 2: the source vocabulary has no token 'q'"),
         ("a\tv b\n", "line 1: the target vocabulary has no token 'b'"),
         ("\tv\n", "no source token"),

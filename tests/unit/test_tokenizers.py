@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 import unicodedata
 
@@ -15,7 +16,16 @@ from nmt.config import CharactersConfig, SentencePieceConfig, WordsConfig
 from nmt.errors import UserError
 from nmt.text import learn
 from nmt.text.learn import learn_tokenizers
-from nmt.text.tokenizer import BOS, EOS, PAD, UNK, Segments, load_tokenizers
+from nmt.text.tokenizer import (
+    BOS,
+    EOS,
+    PAD,
+    UNK,
+    CharacterTokenizer,
+    Segments,
+    WordTokenizer,
+    load_tokenizers,
+)
 
 SRC = ["A dog runs in the park .", "Two dogs are running in a park .", "The man sees a dog .", "A dog and a man ."]
 TGT = [
@@ -103,7 +113,7 @@ def test_characters_come_back_unless_unknown(line):
 @given(line=TEXT)
 def test_words_come_back_unless_unknown(line):
     tokenizer, _ = learned(WordsConfig(joint=True), [line, "x"], ["y"])
-    assert tokenizer.decode(tokenizer.encode(line)) == " ".join(line.split())
+    assert tokenizer.decode(tokenizer.encode(line)) == " ".join(nfc(line).split())
     assert UNK not in tokenizer.encode(line)
 
 
@@ -172,60 +182,59 @@ def test_specials_have_the_same_ids_everywhere(by_kind):
 # Words of pieces
 
 
-def check(segments: Segments) -> None:
-    ids, pieces, words, word_of = segments
-    assert len(ids) == len(pieces) == len(word_of)
-    assert sorted(set(word_of)) == list(range(len(words)))
-    assert word_of == sorted(word_of)
-    assert all(words)
+KINDS = ["bpe", "unigram", "words", "characters"]
+WHITE = " \t\u00a0\u2003\u2028\u3000\x1c"
 
 
-@pytest.mark.parametrize("kind", ["bpe", "unigram", "words", "characters"])
-@given(line=TEXT)
-def test_words_are_those_of_the_line(by_kind, kind, line):
+@pytest.mark.parametrize("kind", KINDS)
+@given(line=st.one_of(TEXT, st.text(WHITE + "aé猫.\u0301\u200b▁", max_size=12)))
+def test_words_are_what_white_space_separates(by_kind, kind, line):
+    """For every tokenizer; and no word is without tokens, as none of these has a piece with white space inside."""
     line = line.replace("\n", "").replace("\r", "")
-    segments = by_kind[kind].segment(line)
-    check(segments)
-    assert segments.ids == by_kind[kind].encode(line)
-    if kind == "words":
-        assert segments.words == line.split()
-    elif kind == "characters":
-        assert segments.words == (nfc(line).split() or ([nfc(line)] if line else []))
-    else:
-        assert " ".join(segments.words) == spaces_folded(nfc(line))
-        assert segments.words == spaces_folded(nfc(line)).split(" ") or not segments.words
-    if UNK not in segments.ids:
-        assert by_kind[kind].segment_ids(segments.ids) == segments
+    ids, pieces, words, word_of = by_kind[kind].segment(line)
+    assert words == nfc(line).split()
+    assert ids == (by_kind[kind].encode(line) if words else [])
+    assert len(ids) == len(pieces) == len(word_of)
+    assert word_of == sorted(word_of)
+    if "▁" not in line:
+        assert sorted(set(word_of)) == list(range(len(words)))
+        if UNK not in ids:
+            assert by_kind[kind].word_of(ids) == word_of
 
 
-@pytest.mark.parametrize("kind", ["bpe", "unigram", "words", "characters"])
-@given(data=st.data())
-def test_any_ids_have_words(by_kind, kind, data):
+@pytest.mark.parametrize("kind", KINDS)
+@given(line=TEXT)
+def test_tokens_spell_what_they_decode_to(by_kind, kind, line):
     tokenizer = by_kind[kind]
-    ids = data.draw(st.lists(st.integers(0, len(tokenizer) - 1), max_size=20))
-    segments = tokenizer.segment_ids(ids)
-    check(segments)
-    assert segments.ids == ids
-    assert segments.pieces == tokenizer.pieces(ids)
-    for n, word in zip(ids, segments.word_of, strict=True):
-        if n <= EOS:
-            assert segments.word_of.count(word) == 1 or word == len(segments.words) - 1
+    ids = tokenizer.encode(line)
+    text = b"".join(tokenizer.spell([BOS, *ids, EOS])).decode().replace("\n", " ").replace("\r", " ")
+    assert text.strip(" ") == tokenizer.decode(ids).strip(" ")
+
+
+@given(line=st.text(WHITE + "aﬁ\u200b\ufeff½Ⅸ.", max_size=12))
+def test_words_of_a_model_that_rewrites_the_line(line):
+    """What it takes for white space, and what it leaves out, makes no other words."""
+    tokenizer, _ = learned(SentencePieceConfig(normalization="nmt_nfkc"))
+    _, pieces, words, word_of = tokenizer.segment(line)
+    assert words == line.split()
+    for word, text in enumerate(words):
+        spelled = "".join(piece for piece, n in zip(pieces, word_of, strict=True) if n == word)
+        if "<0x" not in spelled:
+            assert spelled.replace("▁", "") == "".join(tokenizer.normal(text).split())
 
 
 def test_words_by_hand(by_kind):
     bpe, characters = by_kind["bpe"], by_kind["characters"]
-    assert bpe.segment("the doä猫\u00a0x Hund").words == ["the", "doä猫\u00a0x", "Hund"]
-    ids = [*bpe.encode("dog"), EOS]
-    assert bpe.segment_ids(ids).words == ["dog", "</s>"]
-    assert bpe.segment_ids(ids).word_of[-1] == 1
-    [mark] = [n for n in range(len(bpe)) if bpe.pieces([n]) == ["▁"]]
-    assert bpe.segment_ids([mark, *bpe.encode("dog"), mark, mark]).words == ["dog"]
-    assert bpe.segment_ids([mark]).words == ["▁"]
+    assert bpe.segment("the doä猫\u00a0x Hund").words == ["the", "doä猫", "x", "Hund"]
     assert characters.segment(" A  A ") == Segments(
         [*characters.encode(" A  A ")], list(" A  A "), ["A", "A"], [0, 0, 1, 1, 1, 1]
     )
     assert by_kind["words"].segment("A cat").pieces == ["A", "cat"]
-    assert by_kind["words"].segment_ids(by_kind["words"].encode("A cat")).words == ["A", "<unk>"]
+    wide, _ = learned(SentencePieceConfig(), [f"{line}\u00a0?" for line in SRC * 9])
+    [piece] = [piece for piece in wide.pieces(range(len(wide))) if piece.strip("▁") == ".\u00a0?"]
+    _, pieces, words, word_of = wide.segment("A .\u00a0? B")
+    assert (words, pieces[1:2], word_of) == (["A", ".", "?", "B"], [piece], [0, 1, *[3] * (len(pieces) - 2)])
+    assert not any(part for tokenizer in by_kind.values() for part in tokenizer.segment("\u00a0\t "))
 
 
 def test_an_unknown_piece_shows_its_text():
@@ -233,7 +242,41 @@ def test_an_unknown_piece_shows_its_text():
     segments = tokenizer.segment("A 猫咪 .")
     assert segments.words == ["A", "猫咪", "."]
     assert "猫咪" in segments.pieces
-    assert tokenizer.segment_ids(segments.ids).words == ["A", "⁇", "."]
+
+
+def test_one_line_whatever_the_vocabulary_holds(tmp_path):
+    """A vocabulary may come from anywhere; what it writes is a line of UTF-8."""
+    for config in (WordsConfig(), CharactersConfig()):
+        kind = {"words": WordTokenizer, "characters": CharacterTokenizer}[config.kind]
+        tokenizer = kind(["a\nb", "c\r", "d\ud800"], config)
+        text = tokenizer.decode([4, 5, 6, 7], ["e\nf"])
+        assert text.encode("utf-8").decode() == text
+        assert not {"\n", "\r"} & set(text)
+        assert b"".join(tokenizer.spell([4, 5, 6, 7], ["e\nf"])).decode().split() == text.split()
+        (tmp_path / "joint.json").write_text(json.dumps({"settings": config.model_dump(), "tokens": ["a", "d\ud800"]}))
+        with pytest.raises(UserError, match="not a tokenizer saved by nmt"):
+            load_tokenizers(tmp_path)
+
+
+def test_words_are_composed_as_pieces_are():
+    """By a setting: the vocabulary of a run made before there was one stays what it was."""
+    lines = ["Zoé dort"]
+    now, before = (
+        learned(WordsConfig(normalization=name, joint=True), lines, lines)[0] for name in ("nfc", "identity")
+    )
+    decomposed = unicodedata.normalize("NFD", lines[0])
+    assert now.encode(decomposed) == now.encode(lines[0])
+    assert before.encode(decomposed) == [UNK, *before.encode("dort")]
+
+
+def test_a_file_from_before_words_were_composed(tmp_path):
+    words, _ = learned(WordsConfig(joint=True))
+    words.save(tmp_path, "src")
+    content = json.loads((tmp_path / "joint.json").read_text("utf-8"))
+    assert content["settings"].pop("normalization") == "nfc"
+    assert load_tokenizers(tmp_path)[0].settings.normalization == "nfc"
+    (tmp_path / "joint.json").write_text(json.dumps(content), "utf-8")
+    assert load_tokenizers(tmp_path)[0].settings.normalization == "identity"
 
 
 # Learning

@@ -111,11 +111,11 @@ def test_problems_leave_the_other_lines_alone() -> None:
     results = list(translator.translate(lines))
     assert [result.problem for result in results] == [
         None,
-        "not UTF-8 (byte 0xc3 at 0)",
+        "not UTF-8 at byte 1 of the line (0xC3)",
         "4 tokens, more than search.max_source: 3",
         None,
         None,
-        "not UTF-8 (byte 0xff at 3)",
+        "not UTF-8 at byte 4 of the line (0xFF)",
     ]
     assert all(result.candidates == [] and result.text == "" for result in results if result.problem)
     assert [results[0].text, results[3].text] == texts(translator.translate(good))

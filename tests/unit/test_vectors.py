@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import random
 import tracemalloc
+import unicodedata
 import warnings
 
 import numpy as np
@@ -50,6 +51,16 @@ def test_values_by_hand(tmp_path):
     factor = np.sqrt(15 / (expected**2).sum() / 3)
     np.testing.assert_allclose(vectors.values, expected * factor, rtol=1e-6, atol=0)
     assert vectors.values.dtype == np.float32
+
+
+def test_words_are_found_however_their_letters_are_encoded(tmp_path):
+    spelled = [unicodedata.normalize(form, "Zoé 1 2") for form in ("NFC", "NFD")]
+    for form in spelled:
+        path, (word, *_) = write(tmp_path, [form]), form.split()
+        check_words(path, words("Zoé"), 2)
+        assert read_vectors(path, words("Zoé"), 2).found[4]
+        as_it_is = WordTokenizer([word], WordsConfig(normalization="identity"))
+        assert read_vectors(path, as_it_is, 2).found[4]
 
 
 @pytest.mark.parametrize("order", [["dog 1 0", "Dog 0 1"], ["Dog 0 1", "dog 1 0"]])
