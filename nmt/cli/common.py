@@ -34,8 +34,8 @@ def _sentences(texts: list[str] | None) -> list[str] | None:
         try:
             os.fsencode(text).decode("utf-8")
         except UnicodeDecodeError as error:
-            byte = f"byte {error.object[error.start]:#04x} at {error.start}"
-            raise UserError(f"--text {text!a}: not UTF-8 ({byte})", "Is the terminal set to UTF-8?") from error
+            byte = f"byte {error.start + 1} (0x{error.object[error.start]:02X})"
+            raise UserError(f"--text {text!a}: not UTF-8 at {byte}", "Is the terminal set to UTF-8?") from error
     return texts and [line for text in texts for line in text.split("\n")]
 
 

@@ -344,7 +344,7 @@ def test_a_conversation_is_a_pipe_with_prompts(command, run: Path, tmp_path: Pat
     assert err.startswith("Type a sentence to translate; Ctrl-D ends.\n> ")
     assert err.count("> ") == 6
     assert [line for line in err.replace("> ", "").splitlines()[1:] if line] == expected[1].splitlines()
-    assert "standard input, line 3: left empty: not UTF-8 (byte 0xe9 at 3)\n" in err
+    assert "standard input, line 3: left empty: not UTF-8 at byte 4 of the line (0xE9)\n" in err
     assert not written or (tmp_path / "out").read_bytes() == written
 
 
@@ -358,7 +358,7 @@ def test_each_line_is_answered_before_the_next_prompt(command, run: Path, monkey
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(screen, write_through=True))
     command("translate", run)
     seen = screen.getvalue().decode()
-    said = "standard input, line 2: left empty: not UTF-8 (byte 0xe9 at 0)"
+    said = "standard input, line 2: left empty: not UTF-8 at byte 1 of the line (0xE9)"
     assert seen.split("\n")[1:] == [f"> {expected[0]}", f"> {said}", "", f"> {expected[3]}", "> ", ""]
 
 
@@ -393,5 +393,5 @@ def test_a_sentence_that_is_not_utf_8_is_told_before_any_work(command, run: Path
     monkeypatch.chdir(tmp_path)
     name, *options = arguments
     _, err = command(name, run, *options, "--text", "w1", "--text", "w\udce9", code=2)
-    assert err == "error: --text 'w\\udce9': not UTF-8 (byte 0xe9 at 1)\nIs the terminal set to UTF-8?\n"
+    assert err == "error: --text 'w\\udce9': not UTF-8 at byte 2 (0xE9)\nIs the terminal set to UTF-8?\n"
     assert list(tmp_path.iterdir()) == []
