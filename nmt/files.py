@@ -69,18 +69,30 @@ def written_aside(target: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def check_place(folder: Path) -> None:
+    """UserError where no new folder can be made: a file is there, or the folder that the user is in, or it is one that
+    may not be written to."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
+        raise unwritable(folder, PermissionError(errno.EACCES, f"{there} is not for you to write to"))
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file, not a folder", "choose another name with -o")
+    if folder.exists() and Path.cwd().is_relative_to(folder.resolve()):
+        raise UserError(f"{folder} is where you are: it cannot be made anew", "name a folder in it, like -o new")
+
+
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
     """Deletes what processes that were killed left half-written in `folder`, for all its files or for one `name`.
 
     What a living process is writing stays; our own number counts as that of one that was killed, so call it before
     anything is written.
     """
-    pattern = re.compile(rf"\.+{'.+' if name is None else re.escape(name)}\.(\d+)\.(.+\.)?tmp")
+    pattern = re.compile(rf"\.+{'.+' if name is None else re.escape(name)}\.(\d+)\.((old|data)\.)?tmp")
     for path in folder.iterdir():
         found = pattern.fullmatch(path.name)
         if found is None or _is_another(int(found[1])):
             continue
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)

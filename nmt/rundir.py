@@ -12,7 +12,6 @@ run.json            commands, versions, hardware, fingerprint of the corpus
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import subprocess
@@ -31,14 +30,16 @@ from typing_extensions import TypedDict
 
 from nmt.config import Config
 from nmt.errors import UserError
-from nmt.files import json_text, unwritable, write_atomically, written_aside
+from nmt.files import check_place, json_text, write_atomically, written_aside
+from nmt.layout import MODEL as MODEL
+from nmt.layout import OPTIMIZER as OPTIMIZER
+from nmt.layout import STATE as STATE
+from nmt.layout import STEP, is_run, make_room, strangers
 from nmt.models.build import build_model
 from nmt.models.seq2seq import Seq2Seq
 from nmt.records import Count, Seconds, is_name, read_json, read_name, whole_number
 from nmt.settings.load import dump_config, load_config
 from nmt.text.tokenizer import BEFORE_NFC, JOINT, SentencePieceTokenizer, Tokenizer, load_tokenizers
-
-MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
 
 def _checked(session: dict[str, Any]) -> dict[str, Any]:
@@ -79,21 +80,21 @@ class RunDir:
     def check_free(path: Path, *, overwrite: bool = False) -> None:
         """UserError if a run cannot be created at `path` without destroying something the user did not name, or at
         all."""
-        there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
-        if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
-            raise unwritable(path, PermissionError(errno.EACCES, f"{there} is not for you to write to"))
-        if not path.exists():
+        check_place(path)
+        if not path.exists() or not any(path.iterdir()):
             return
-        if not path.is_dir():
-            raise UserError(f"{path} is a file, not a folder for a run", "choose another folder with -o")
-        if not any(path.iterdir()):
-            return
-        if not (path / "config.yaml").is_file():
+        if not is_run(path):
             raise UserError(f"{path} is not empty and holds no run", "choose another folder with -o")
         if not overwrite:
             raise UserError(
                 f"{path} holds a run already",
                 f"go on with it by `nmt train {path} --resume`, replace it with --force, or choose another -o",
+            )
+        stranger = next(strangers(path), None)
+        if stranger is not None:
+            raise UserError(
+                f"{stranger} would be lost with the run {path}, and is no part of it",
+                "move it out of there, or choose another folder with -o",
             )
 
     @classmethod
@@ -112,7 +113,7 @@ class RunDir:
         `data`, a prepared corpus on the same file system, is moved into the run. `facts` go into run.json.
         """
         cls.check_free(path, overwrite=overwrite)
-        with written_aside(path) as draft:
+        with written_aside(path.resolve()) as draft:  # so that a link stays and what it points to is written
             (draft / "config.yaml").write_text(dump_config(config), encoding="utf-8")
             (draft / "run.json").write_text(json_text({**(facts or {}), "sessions": []}), encoding="utf-8")
             (draft / "checkpoints").mkdir()
@@ -183,6 +184,11 @@ class RunDir:
         a folder in `checkpoints`, such as a way into another run."""
         return read_name(self.path / pointer)
 
+    def steps(self) -> list[str]:
+        """Names of the checkpoints that training wrote, the newest first."""
+        names = [path.name for path in self.checkpoints.iterdir() if STEP.fullmatch(path.name)]
+        return sorted(names, key=lambda name: int(name.removeprefix("step-")), reverse=True)
+
     def point(self, pointer: str, name: str) -> None:
         write_atomically(self.path / pointer, name + "\n")
 
@@ -190,10 +196,8 @@ class RunDir:
         """The folder of a checkpoint: `best`, `last`, a step (`500`), or a folder's name (`average-best-5`)."""
         wanted = self.pointed(name) if name in ("best", "last") else name
         if wanted is None:
-            last = self.pointed("last")
-            hint = (
-                f"the latest so far is {last}: --checkpoint last" if last else "it is written at the first validation"
-            )
+            latest = next(iter(self.steps()), None)
+            hint = f"the latest is --checkpoint {latest}" if latest else "it is written at the first validation"
             raise UserError(f"{self.path} has no checkpoint `{name}` yet", hint)
         step = whole_number(wanted)
         folder = self.checkpoints / (wanted if step is None else f"step-{step:08d}")

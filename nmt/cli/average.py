@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -36,7 +37,7 @@ def average(
 
     from nmt.config import AverageConfig
     from nmt.rundir import RunDir
-    from nmt.train.checkpoint import choose, scored_checkpoints, write_average
+    from nmt.train.checkpoint import choose, is_average, scored_checkpoints, write_average
 
     folder = RunDir(run)
     settings = folder.config.train
@@ -49,6 +50,8 @@ def average(
         raise UserError(f"{run} keeps {len(checkpoints)} checkpoints, not {asked}", "train.keep says how many are kept")
     chosen = choose(checkpoints, settings.metric, which, asked or (settings.average or AverageConfig()).count)
     name = out or f"average-{which}-{len(chosen)}"
+    if os.path.lexists(folder.checkpoints / name) and not is_average(folder.checkpoints / name):
+        raise UserError(f"{folder.checkpoints / name} is there, and is no average", "choose another name with -o")
     write_average(folder, name, chosen)
     typer.echo(f"{folder.checkpoints / name}: average of steps {', '.join(str(c.step) for c in chosen)}")
     typer.echo(f"to use it: nmt translate {shlex.quote(str(run))} INPUT --checkpoint {name}")

@@ -25,7 +25,7 @@ from nmt.config import Config
 from nmt.data.corpus import AGAIN, Corpus, Counts, write_parts
 from nmt.data.plan import Part
 from nmt.errors import UserError
-from nmt.files import json_text, written_aside
+from nmt.files import check_place, json_text, written_aside
 from nmt.records import Count, read_json
 from nmt.settings.paths import check_files
 from nmt.text.learn import check_tags, learn_tokenizers
@@ -344,8 +344,7 @@ def _check_empty(text: _Text, empty: int, total: int, hint: str) -> None:
 
 
 def _check_free(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file, not a folder", "Choose another name.")
+    check_place(folder)
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty", "Choose another folder, or remove this one first.")
 

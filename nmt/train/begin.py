@@ -127,7 +127,8 @@ def _make_run(
         else:
             check_sampling(config.train.subword_sampling, config.tokenizer, tokenizers)  # before all the work
             out.parent.mkdir(parents=True, exist_ok=True)
-            draft = out.with_name(f".{out.name}.{os.getpid()}.data.tmp")
+            final = out.resolve()
+            draft = final.with_name(f".{final.name}.{os.getpid()}.data.tmp")
             prepared = prepare(config, draft, report=console.say, tokenizers=tokenizers)
         for file, side in vectors:
             check_words(file, prepared.tokenizers[side], config.model.embedding.width)
@@ -144,7 +145,7 @@ def _make_run(
             shutil.rmtree(draft, ignore_errors=True)
     if draft is not None:
         prepared = open_prepared(run.corpus)
-    remove_leftovers(out.absolute().parent, out.name)  # of earlier ones that were killed
+    remove_leftovers(out.resolve().parent, out.resolve().name)  # of earlier ones that were killed
     return run, prepared
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from nmt.errors import UserError
 from nmt.files import json_text, remove_leftovers, written_aside
+from nmt.layout import STEP_DRAFT, is_checkpoint, make_room
 from nmt.records import read_json
 from nmt.rundir import (
     MODEL,
@@ -39,6 +41,8 @@ def save_checkpoint(
     UserError if a weight is not finite, and OSError where it cannot be written; all is then as it was before.
     """
     name = checkpoint_name(state.step)
+    if os.path.lexists(run.checkpoints / name) and not is_checkpoint(run.checkpoints / name):
+        make_room(run.checkpoints / name)
     with mean.judged(), written_aside(run.checkpoints / name) as folder:
         memory = {**_optimizer_tensors(model, optimizer), **mean.raw()}
         check_finite({**dict(model.named_parameters()), **memory})
@@ -57,13 +61,18 @@ def restore(
     *,
     report: Callable[[str], None],
 ) -> TrainState:
-    """Puts model, optimiser and mean back to `last`; where that is damaged, to the checkpoint before it, and says so.
+    """Puts model, optimiser and mean back to `last`; where that is damaged, to the checkpoint before it, and where
+    there is none of that name, to the newest; and says so.
 
     UserError when none can be read. Afterwards `last` and `best` point to checkpoints that exist.
     """
     last = run.pointed("last")
-    steps = sorted((p.name for p in run.checkpoints.glob("step-*")), reverse=True)
-    names = [name for name in dict.fromkeys([last, *steps]) if name is not None and (last is None or name <= last)]
+    names = run.steps()
+    if last in names:
+        names = names[names.index(last) :] + names[: names.index(last)][::-1]
+    elif names:
+        which = "is missing" if last is None else f"names no checkpoint that is there ({last!r:.99})"
+        report(f"{run.path / 'last'} {which}: going on from the newest")
     first_error: UserError | None = None
     for name in names:
         try:
@@ -73,7 +82,7 @@ def restore(
             first_error = first_error or error
             continue
         if first_error is not None:
-            report(f"going on from {name}, the checkpoint before it")
+            report(f"going on from {name} instead")
         state.checkpoints = [c for c in state.checkpoints if (run.checkpoints / c.name / MODEL).is_file()]
         best = ranked(run.config.train.metric, state.checkpoints)[:1]
         for pointer, there in (("last", name), *(("best", scored.name) for scored in best)):
@@ -82,7 +91,7 @@ def restore(
         return state
     raise UserError(
         f"{run.path} has no checkpoint to go on from" + (f": {first_error.message}" if first_error else ""),
-        "start again with --force",
+        "copy a whole checkpoint back, or start a new run in another folder",
     )
 
 
@@ -122,16 +131,24 @@ def thin_out(checkpoints: Sequence[Scored], metric: str, keep: int) -> list[Scor
 
 
 def remove_others(run: RunDir, keep: Collection[str]) -> None:
-    """Deletes every step checkpoint that is neither in `keep` nor pointed at, and what a crash left half-written."""
+    """Deletes every step checkpoint that is neither in `keep` nor pointed at, and what a crash left half-written.
+
+    What somebody has put there stays: copies of checkpoints, links, files, and checkpoints with something else in them.
+    """
     stay = {*keep, run.pointed("best"), run.pointed("last")}
-    for folder in run.checkpoints.iterdir():
-        if folder.name.endswith(".tmp") or (folder.name.startswith("step-") and folder.name not in stay):
-            shutil.rmtree(folder)
+    for name in run.steps():
+        if name not in stay and is_checkpoint(run.checkpoints / name):
+            shutil.rmtree(run.checkpoints / name)
+    for path in run.checkpoints.iterdir():
+        if STEP_DRAFT.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
 
 
 def scored_checkpoints(run: RunDir) -> list[Scored]:
     """The validated checkpoints that are there, oldest first, as `last` knows them."""
-    name = run.pointed("last")
+    names = run.steps()
+    last = run.pointed("last")
+    name = last if last in names else next(iter(names), None)
     state = TrainState() if name is None else _read_state(run.checkpoints / name / STATE)
     return [c for c in state.checkpoints if (run.checkpoints / c.name / MODEL).is_file()]
 
@@ -149,13 +166,23 @@ def average_checkpoints(paths: Sequence[Path]) -> dict[str, Tensor]:
 
 
 def write_average(run: RunDir, name: str, chosen: Sequence[Scored]) -> Path:
-    """Averages `chosen` into the checkpoint folder `name`."""
+    """Averages `chosen` into the checkpoint folder `name`. What is there and is no average gets another name."""
+    if os.path.lexists(run.checkpoints / name) and not is_average(run.checkpoints / name):
+        make_room(run.checkpoints / name)
     weights = average_checkpoints([run.checkpoints / c.name for c in chosen])
     with written_aside(run.checkpoints / name) as folder:
         save_tensors(folder / MODEL, weights)
         parts = {"average_of": [c.name for c in chosen], "scores": [c.score for c in chosen]}
         (folder / STATE).write_text(json_text(parts), encoding="utf-8")
     return run.checkpoints / name
+
+
+def is_average(folder: Path) -> bool:
+    """Whether `write_average` has made it."""
+    try:
+        return is_checkpoint(folder) and "average_of" in read_json(folder / STATE)
+    except UserError:
+        return False
 
 
 def choose(checkpoints: Sequence[Scored], metric: str, which: str, count: int) -> list[Scored]:

@@ -104,8 +104,8 @@ def go_on(path: Path, overrides: Sequence[str], *, device: str, budget: float | 
     prepared = _corpus_of(run)
     if config != run.config:
         run.replace_config(config)
-    # A run that was killed before its first checkpoint begins again, as it did.
-    begun, facts = run.pointed("last") is not None, run.facts
+    # A run that was killed before its first checkpoint begins again, as it did. One that has a record had checkpoints.
+    begun, facts = bool(run.steps() or run.pointed("last") or (run.path / "metrics.jsonl").exists()), run.facts
     weights = None if begun or "init_from" not in facts else Path(facts["init_from"])
     keep = facts.get("keep", [])
     with world:

@@ -91,7 +91,7 @@ def test_a_checkpoint_cut_short_is_told_and_passed_over(command, here):
     _, said = command("train", "run", "--resume", "--set", "train.steps=6")
     assert "checkpoint step-00000004 cannot be used: " in said
     assert f"{weights.parent.name}/{MODEL} is damaged" in said
-    assert "going on from step-00000002, the checkpoint before it\ngoing on from step 2\n" in said
+    assert "going on from step-00000002 instead\ngoing on from step 2\n" in said
     assert_same_weights("run", "whole")
     for folder in (here / "run" / "checkpoints").iterdir():
         os.truncate(folder / OPTIMIZER, 9)

@@ -130,7 +130,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(training, file):
     other = Training(training.run.path)
     reports = other.restore()
     assert f"step-00000003 cannot be used: {path} is damaged" in reports[0]
-    assert reports[1] == "going on from step-00000002, the checkpoint before it"
+    assert reports[1] == "going on from step-00000002 instead"
     assert other.state.step == 2
     assert training.run.pointed("last") == training.run.pointed("best") == "step-00000002"
 
@@ -156,7 +156,7 @@ def test_without_a_pointer_the_newest_is_taken(training):
     """As a file system may leave an empty file where a pointer was."""
     (training.run.path / "last").write_text("")
     assert training.run.pointed("last") is None
-    assert training.restore() == []
+    assert training.restore() == [f"{training.run.path / 'last'} is missing: going on from the newest"]
     assert training.state.step == 3
 
 
