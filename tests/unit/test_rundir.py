@@ -73,12 +73,12 @@ def test_config_and_facts_come_back(tmp_path):
 
 def test_an_existing_run_is_replaced_only_when_asked(tmp_path):
     path = tmp_path / "run"
-    (create(path).path / "mark").touch()
+    (create(path).path / "best").write_text("mark")
     with pytest.raises(UserError, match=r"run holds a run already\n.*--resume.*--force"):
         create(path)
-    assert (path / "mark").exists()
+    assert (path / "best").read_text() == "mark"
     create(path, overwrite=True)
-    assert not (path / "mark").exists()
+    assert not (path / "best").exists()
 
 
 def test_a_folder_that_is_no_run_is_never_replaced(tmp_path):
