@@ -96,9 +96,12 @@ def restore(
 
 
 def tidy(run: RunDir, state: TrainState) -> None:
-    """After `restore`: deletes checkpoints that `state` does not know, and what was left half-written."""
+    """After `restore`: deletes checkpoints that `state` does not know, and what was left half-written, in the run or
+    beside it."""
     remove_others(run, [c.name for c in state.checkpoints])
     remove_leftovers(run.path)
+    final = run.path.resolve()
+    remove_leftovers(final.parent, final.name)
 
 
 def start_from(
