@@ -190,6 +190,8 @@ class RunDir:
         return sorted(names, key=lambda name: int(name.removeprefix("step-")), reverse=True)
 
     def point(self, pointer: str, name: str) -> None:
+        if (self.path / pointer).is_dir():
+            make_room(self.path / pointer)
         write_atomically(self.path / pointer, name + "\n")
 
     def checkpoint(self, name: str = "best") -> Path:

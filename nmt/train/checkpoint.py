@@ -66,13 +66,11 @@ def restore(
 
     UserError when none can be read. Afterwards `last` and `best` point to checkpoints that exist.
     """
-    last = run.pointed("last")
-    names = run.steps()
+    last, names = _pointed(run, "last"), run.steps()
     if last in names:
         names = names[names.index(last) :] + names[: names.index(last)][::-1]
     elif names:
-        which = "is missing" if last is None else f"names no checkpoint that is there ({last!r:.99})"
-        report(f"{run.path / 'last'} {which}: going on from the newest")
+        report(f"{run.path / 'last'} names no checkpoint that is there: going on from the newest")
     first_error: UserError | None = None
     for name in names:
         try:
@@ -86,7 +84,7 @@ def restore(
         state.checkpoints = [c for c in state.checkpoints if (run.checkpoints / c.name / MODEL).is_file()]
         best = ranked(run.config.train.metric, state.checkpoints)[:1]
         for pointer, there in (("last", name), *(("best", scored.name) for scored in best)):
-            if run.pointed(pointer) != there:  # when several processes restore, the first has put it right
+            if _pointed(run, pointer) != there:  # when several processes restore, the first has put it right
                 run.point(pointer, there)
         return state
     raise UserError(
@@ -138,7 +136,7 @@ def remove_others(run: RunDir, keep: Collection[str]) -> None:
 
     What somebody has put there stays: copies of checkpoints, links, files, and checkpoints with something else in them.
     """
-    stay = {*keep, run.pointed("best"), run.pointed("last")}
+    stay = {*keep, _pointed(run, "best"), _pointed(run, "last")}
     for name in run.steps():
         if name not in stay and is_checkpoint(run.checkpoints / name):
             shutil.rmtree(run.checkpoints / name)
@@ -150,7 +148,7 @@ def remove_others(run: RunDir, keep: Collection[str]) -> None:
 def scored_checkpoints(run: RunDir) -> list[Scored]:
     """The validated checkpoints that are there, oldest first, as `last` knows them."""
     names = run.steps()
-    last = run.pointed("last")
+    last = _pointed(run, "last")
     name = last if last in names else next(iter(names), None)
     state = TrainState() if name is None else _read_state(run.checkpoints / name / STATE)
     return [c for c in state.checkpoints if (run.checkpoints / c.name / MODEL).is_file()]
@@ -192,6 +190,14 @@ def choose(checkpoints: Sequence[Scored], metric: str, which: str, count: int) -
     """The `count` best or last of them, oldest first; fewer where there are not as many."""
     pool = ranked(metric, list(checkpoints))[:count] if which == "best" else list(checkpoints)[-count:]
     return sorted(pool, key=lambda c: c.step)
+
+
+def _pointed(run: RunDir, pointer: str) -> str | None:
+    """As `RunDir.pointed`; None, too, where the pointer is damaged: the checkpoints are there all the same."""
+    try:
+        return run.pointed(pointer)
+    except UserError:
+        return None
 
 
 def _load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, mean: RunningMean) -> TrainState:

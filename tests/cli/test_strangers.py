@@ -175,11 +175,13 @@ def test_leftovers_are_known_by_their_whole_name(tmp_path, kind):
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("pointer", [None, "", "x", "step-00000005", "../elsewhere"])
+@pytest.mark.parametrize("pointer", [None, "", "x", "step-00000005", "../elsewhere", "/"])
 def test_without_a_pointer_no_training_starts_from_nothing(call, tmp_path, pointer):
     run = tmp_path / "run"
     (run / "last").unlink()
-    if pointer is not None:
+    if pointer == "/":
+        (run / "last").mkdir()
+    elif pointer is not None:
         (run / "last").write_text(pointer)
     lines = (run / "metrics.jsonl").read_text()
     said = call("train", "run", "--resume", "--set", "train.steps=8")

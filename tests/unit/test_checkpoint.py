@@ -156,7 +156,9 @@ def test_without_a_pointer_the_newest_is_taken(training):
     """As a file system may leave an empty file where a pointer was."""
     (training.run.path / "last").write_text("")
     assert training.run.pointed("last") is None
-    assert training.restore() == [f"{training.run.path / 'last'} is missing: going on from the newest"]
+    assert training.restore() == [
+        f"{training.run.path / 'last'} names no checkpoint that is there: going on from the newest"
+    ]
     assert training.state.step == 3
 
 
