@@ -80,7 +80,7 @@ def write_pairs(record: Path, folder: Path) -> Summary:
     summary = Summary()
     src_path, tgt_path = (folder / name for name in PAIRS)
     with open_output(src_path, overwrite=True) as src, open_output(tgt_path, overwrite=True) as tgt:
-        for number, raw in enumerate(raw_lines(record), start=1):
+        for number, raw in enumerate(raw_lines(record, record=True), start=1):
             line: Line = parse_json(raw, f"{record}, line {number}", Line)
             if line.left_out is None:
                 summary.kept += 1

@@ -36,7 +36,7 @@ def read_nbest(path: Path, lines: int) -> list[list[Ranked]]:
     for a line that has no row.
     """
     found: list[list[Ranked]] = [[] for _ in range(lines)]
-    for row, line in enumerate(read_lines(path), start=1):
+    for row, line in enumerate(read_lines(path, record=True), start=1):
         number, _, rest = line.partition(BETWEEN)
         text, between, score = rest.rpartition(BETWEEN)
         which = whole_number(number)

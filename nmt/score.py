@@ -15,6 +15,7 @@ from nmt.data.batch import Ids
 from nmt.data.example import Example, collate_examples
 from nmt.data.plan import plan_evaluation
 from nmt.errors import UserError
+from nmt.limits import beyond
 from nmt.search.penalty import length_penalty
 from nmt.translate import WINDOW, Translator, coverage
 
@@ -70,10 +71,7 @@ def _problem(source: str, src_tokens: int, tgt_tokens: int, limit: int) -> str |
     """Why a pair is not scored; the same limits as those of translating."""
     if not src_tokens or not source.strip():
         return "the source is empty, so there is nothing to score its translation by"
-    for side, tokens in (("source", src_tokens), ("target", tgt_tokens)):
-        if tokens > limit:
-            return f"the {side} has {tokens:,} tokens, more than search.max_source: {limit:,}"
-    return None
+    return beyond("source", src_tokens, limit) or beyond("target", tgt_tokens, limit)
 
 
 def _score_batch(translator: Translator, examples: Sequence[Example]) -> list[PairScore]:

@@ -91,7 +91,7 @@ def read_shortlist(path: Path, tokenizers: tuple[Tokenizer, Tokenizer]) -> Short
     src, tgt = ({piece: n for n, piece in enumerate(t.pieces(range(len(t))))} for t in tokenizers)
     becomes: dict[int, list[int]] = {}
     always: list[int] = []
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_lines(path, record=True), start=1):
         try:
             token, words = _parse(line)
         except (ValueError, TypeError):

@@ -26,6 +26,7 @@ from nmt.data.example import Example, Feeder, collate_examples
 from nmt.data.plan import plan_evaluation
 from nmt.device import resolve_device, resolve_precision
 from nmt.errors import UserError
+from nmt.limits import beyond
 from nmt.models.ensemble import Ensemble
 from nmt.models.packed import is_packed, pack
 from nmt.models.seq2seq import Seq2Seq
@@ -36,6 +37,7 @@ from nmt.search.penalty import length_penalty
 from nmt.search.rules import AtLeast, Never, NoRepeat, NoUnknown, Prefixed, Rule
 from nmt.search.sampling import sample
 from nmt.shortlist import Shortlist, read_shortlist
+from nmt.text.lines import BadLineError, text_of
 from nmt.text.tokenizer import Tokenizer
 from nmt.text.windows import PATIENCE, windows
 
@@ -266,16 +268,15 @@ class Translator:
         """What is to be done for a line, or what became of it already."""
         src, tgt = self.tokenizers
         try:
-            text = line.decode("utf-8") if isinstance(line, bytes) else line
+            text = text_of(line) if isinstance(line, bytes) else line
             (text + prefix).encode("utf-8")
-        except UnicodeDecodeError as error:
-            byte = error.object[error.start]
-            return Translation([], f"not UTF-8 at byte {error.start + 1} of the line (0x{byte:02X})")
+        except BadLineError as error:
+            return Translation([], str(error))
         except UnicodeEncodeError as error:
             return Translation([], f"no text (a lone surrogate, {error.object[error.start]!a}, at {error.start})")
         ids = src.encode(text)
-        if len(ids) > search.max_source:
-            return Translation([], f"{len(ids):,} tokens, more than search.max_source: {search.max_source:,}")
+        if (problem := beyond("source", len(ids), search.max_source)) is not None:
+            return Translation([], problem)
         if not len(ids) or not text.strip():
             return Translation([], None)
         example = self.feeder.example((text, ids))

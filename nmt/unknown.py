@@ -93,7 +93,7 @@ def _replaced(
 def read_dictionary(path: Path) -> dict[str, str]:
     """Lines of a source word, a tab, and its translation; of several for a word the first counts."""
     entries: dict[str, str] = {}
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_lines(path, record=True), start=1):
         parts = line.split("\t")
         if len(parts) != 2 or not all(part.strip() for part in parts):
             raise UserError(f"{path}, line {number}: not a word, a tab and its translation")

@@ -76,7 +76,7 @@ def write_json(maps: Iterable[AttentionMap], file: TextIO) -> None:
 
 def read_json(path: Path) -> Iterator[AttentionMap]:
     """What `write_json` wrote. Raises UserError, naming file and line, where it is something else."""
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_lines(path, record=True), start=1):
         try:
             record = parse_json(line, "it")
             yield _checked(record["src"], record["tgt"], record["weights"])

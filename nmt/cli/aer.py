@@ -36,8 +36,11 @@ def aer(
       nmt aer links.talp gold.talp --one-based gold --src test.en --tgt test.de
     """
     from nmt.align.links import score_links
+    from nmt.text.lines import check_inputs
     from nmt.text.links import read_links
 
+    check_inputs(src, tgt)
+    check_inputs(hyp, gold, record=True)
     sizes = _sizes(src, tgt)
 
     def read(path: Path, name: Which) -> list[Gold]:

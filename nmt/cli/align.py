@@ -76,8 +76,9 @@ def align(
       nmt align runs/first test.en test.de --attention decoder.1.cross --heads 1,3 --read input
       nmt align runs/en-de test.en test.de --reverse runs/de-en --symmetrize intersection
     """
-    from nmt.text.lines import open_output
+    from nmt.text.lines import check_inputs, open_output
 
+    check_inputs(src, tgt)
     if tgt is not None and save_tgt is not None:
         raise UserError("--save-tgt keeps translations made here, but TGT gives them already", "Leave out one of them.")
     method = _checked_method(reverse, symmetrize, form, level)

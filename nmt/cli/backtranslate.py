@@ -51,11 +51,9 @@ def backtranslate(
       nmt train --src train.en --tgt train.de -o runs/en-de \\
         --set 'data.more=[{src: bt/mono.src, tgt: bt/mono.tgt, tag: <bt>}]'
     """
-    from nmt.text.lines import Inputs
+    from nmt.text.lines import Inputs, check_inputs
 
-    for path in mono:
-        if not path.is_file():
-            raise UserError(f"{path}: there is no such file")
+    check_inputs(*mono)
     if sample and beam is not None:
         raise UserError("--sample draws and --beam searches: choose one of them")
     if output.exists() and not output.is_dir():

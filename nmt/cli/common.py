@@ -30,12 +30,13 @@ SearchSettings = Annotated[
 
 def _sentences(texts: list[str] | None) -> list[str] | None:
     """The lines of the texts of an option; UserError for one that is not UTF-8."""
+    from nmt.text.lines import BadLineError, text_of
+
     for text in texts or ():
         try:
-            os.fsencode(text).decode("utf-8")
-        except UnicodeDecodeError as error:
-            byte = f"byte {error.start + 1} (0x{error.object[error.start]:02X})"
-            raise UserError(f"--text {text!a}: not UTF-8 at {byte}", "Is the terminal set to UTF-8?") from error
+            text_of(os.fsencode(text))
+        except BadLineError as error:
+            raise UserError(f"--text {text[:60]!a}: {error}", "Is the terminal set to UTF-8?") from error
     return texts and [line for text in texts for line in text.split("\n")]
 
 

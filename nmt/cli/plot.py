@@ -66,7 +66,10 @@ def plot(
     from nmt.align.fonts import missing_fonts
     from nmt.align.heatmap import draw_heatmap
     from nmt.cli.align import check_links, load_exact, maps_of, parse_heads, reading_of
+    from nmt.text.lines import check_inputs
 
+    check_inputs(src, tgt)
+    check_inputs(gold, record=True)
     wanted = None if lines is None else _parse_lines(lines)
     chosen = None if heads is None or heads == "each" else parse_heads(heads)
     _check_arguments(src, tgt, text, gold, level)

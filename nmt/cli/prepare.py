@@ -40,10 +40,14 @@ def prepare(
     from nmt.data.prepare import prepare as prepare_text
     from nmt.settings.load import load_config
     from nmt.settings.paths import check_files
+    from nmt.text.documents import check_settings
+    from nmt.text.lines import check_inputs
 
+    check_settings(config)
     named = {"src": src, "tgt": tgt, "dev_src": dev_src, "dev_tgt": dev_tgt}
     files = {key: str(path) for key, path in named.items() if path is not None}
     settings = load_config(config, overrides or [], base={"data": files})
     check_files(settings, config)
+    check_inputs(*map(Path, settings.data.texts))
     prepare_text(settings, output, report=lambda line: typer.echo(line, err=True))
     typer.echo(f"prepared: {output}", err=True)

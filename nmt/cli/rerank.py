@@ -51,8 +51,10 @@ def rerank(
       nmt rerank runs/de-en test.en test.nbest --weight 0.3 -o test.de
     """
     from nmt.rerank import best, read_nbest, with_reverse
-    from nmt.text.lines import check_output, open_output, read_lines
+    from nmt.text.lines import check_inputs, check_output, open_output, read_lines
 
+    check_inputs(src, choose)
+    check_inputs(nbest, record=True)
     if choose is not None and output is not None:
         raise UserError("--choose compares weights and writes nothing: leave out --output, or --choose")
     if output is not None:

@@ -52,8 +52,9 @@ def score(
       nmt score runs/first test.en test.de --ensemble runs/second --details
     """
     from nmt.score import score_pairs
-    from nmt.text.lines import BadPair, Pair, open_output, read_parallel
+    from nmt.text.lines import BadPair, Pair, check_inputs, open_output, read_parallel
 
+    check_inputs(src, tgt)
     translator = _load(run, ensemble or [], checkpoint, device, overrides or [])
     problems = 0
     with open_output(output, overwrite=force) as stream:

@@ -43,8 +43,10 @@ def shortlist(
       nmt translate runs/first test.en --shortlist runs/first/shortlist
     """
     from nmt.shortlist import check_shortlist, count_links, lines_of
-    from nmt.text.lines import Pair, check_output, open_output, read_parallel
+    from nmt.text.lines import Pair, check_inputs, check_output, open_output, read_parallel
 
+    check_inputs(src, tgt)
+    check_inputs(links, record=True)
     check_output(output, overwrite=force)
     translator = load(run, checkpoint, device, beam=None, overrides=[])
     check_shortlist(translator.tokenizers)

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 def translate(
     run: Annotated[Path, typer.Argument(help="A run directory, made by `nmt train`.")],
     inputs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[INPUT]...", help="Files to translate; standard input when none.")
+        list[Path] | None,
+        typer.Argument(metavar="[INPUT]...", help="Files to translate; standard input when none."),
     ] = None,
     text: Sentences = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write here, not to standard output.")] = None,
@@ -94,7 +95,7 @@ def translate(
       nmt translate runs/first --text "a man rides a horse" --nbest 5
       echo "a man rides a horse" | nmt translate runs/first
     """
-    from nmt.text.lines import Given, Inputs
+    from nmt.text.lines import Given, Inputs, check_inputs
     from nmt.text.partial import open_resumable
 
     if text and inputs:
@@ -102,9 +103,8 @@ def translate(
     lines = Given(text, "--text") if text else Inputs(inputs or [])
     if dictionary is not None and not replace_unk:
         raise UserError("--dictionary says what replaces <unk>: add --replace-unk")
-    for path in [*lines.paths, reference, dictionary, shortlist, prefix]:
-        if path is not None and not path.is_file() and not path.is_fifo():
-            raise UserError(f"{path}: there is no such file")
+    check_inputs(*lines.paths, reference, prefix)
+    check_inputs(dictionary, shortlist, record=True)
     if resume and not lines.are_files:
         raise UserError("--continue needs input files: standard input or a pipe cannot be read from the start again")
     if resume and reference is not None:

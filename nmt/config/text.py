@@ -52,6 +52,12 @@ class DataConfig(Settings):
         "error", description="on a line that is not UTF-8: stop, or drop the pair and count it"
     )
 
+    @property
+    def texts(self) -> list[str]:
+        """The files of sentences, both sides of all corpora."""
+        more = [path for corpus in self.more for path in (corpus.src, corpus.tgt)]
+        return [path for path in (self.src, self.tgt, *more, self.dev_src, self.dev_tgt) if path is not None]
+
     @model_validator(mode="after")
     def _sides_come_in_pairs(self) -> Self:
         if (self.src is None) != (self.tgt is None):

@@ -8,6 +8,7 @@ data.json      counts, what came from where, fingerprints, settings
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple, NotRequired
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from typing_extensions import TypedDict
 
 from nmt.config import Config
@@ -271,6 +272,8 @@ def _survey(text: _Text, report: Report) -> _Survey:
     for path in (text.src, text.tgt, text.links):
         if path is not None and not path.is_file():
             raise UserError(f"{path} is not a plain file", "It is read more than once: write the text to a file first.")
+    if os.path.samefile(text.src, text.tgt):
+        report(f"{text.src} is both sides: what is learned from it is to copy")
     hashes = array("Q")
     total = bad = empty = first_empty = 0
     for total, pair in enumerate(text.read("reading"), start=1):  # noqa: B007
@@ -365,7 +368,7 @@ def _progress() -> Progress:
     """A passing bar on the terminal, or nothing where there is none."""
     return Progress(
         SpinnerColumn(),
-        "{task.description}",
+        TextColumn("{task.description}", markup=False),  # it has names of files
         BarColumn(),
         "{task.completed:,.0f} pairs",
         TimeRemainingColumn(),

@@ -12,22 +12,23 @@ import io
 import os
 import sys
 import zlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from nmt.errors import UserError
 from nmt.files import REFUSALS, unwritable, writing
+from nmt.limits import LINE_BYTES, RECORD_BYTES
+from nmt.text.documents import HEAD, check_head, convert
 
 BOM = b"\xef\xbb\xbf"
 GZIP_MAGIC = b"\x1f\x8b"
-# Longest first: the mark of UTF-32 begins with that of UTF-16.
-FOREIGN_MARKS = {
-    b"\xff\xfe\x00\x00": "UTF-32LE",
-    b"\x00\x00\xfe\xff": "UTF-32BE",
-    b"\xff\xfe": "UTF-16LE",
-    b"\xfe\xff": "UTF-16BE",
-}
+STDIN = "-"
+"""As the name of a file to read: standard input."""
+STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+"""As the name of a file to write: standard output."""
+CHUNK = 2**16
+"""Bytes that are read together, where so many have come."""
 
 
 class Pair(NamedTuple):
@@ -40,32 +41,104 @@ class Pair(NamedTuple):
 
 
 class BadPair(NamedTuple):
-    """Line `number` (from 1) is not UTF-8 on a side; `reason` names file, line and byte."""
+    """Line `number` (from 1) is no text on a side; `reason` names file, line and byte."""
 
     number: int
     reason: str
+    too_long: bool = False  # more than LINE_BYTES, be it UTF-8 or not
 
 
-def raw_lines(path: Path | None) -> Generator[bytes, None, None]:
-    """Streams the lines of a file, or of standard input when `path` is None, without LF and one CR before it.
+class BadLineError(ValueError):
+    """Why a line is not text."""
+
+
+def raw_lines(path: Path | None, *, record: bool = False) -> Generator[bytes, None, None]:
+    """Streams the lines of a file, or of standard input when `path` is None or `-`, without LF and one CR before it.
 
     A last line without LF counts, an empty file has no line. Gzip is told by content, not by name, and all its
-    members are read. A UTF-8 byte order mark at the start is removed. Raises UserError, at the first line that cannot
-    be had, for a file that cannot be read and for damaged gzip data.
+    members are read. A UTF-8 byte order mark at the start is removed. Of a line that is longer than LINE_BYTES no more
+    than a little beyond that is given, or ever in memory; `text_of` refuses it. `record`: the file is not sentences,
+    but JSON, links or the like: its lines may have RECORD_BYTES, and its name and form be any.
+
+    Raises UserError, at the first line that cannot be had, for a file that cannot be read, for damaged gzip data, for
+    UTF-16 and UTF-32, for what is a document and not lines of text, and for lines that end in CR alone.
     """
-    name = "standard input" if path is None else str(path)
+    most = RECORD_BYTES if record else LINE_BYTES
+    rest, ended = bytearray(), 0  # the line whose LF has not come; how many have had theirs
+    with _opened(path, record) as stream:
+        while chunk := stream.read1(CHUNK):
+            *lines, last = chunk.split(b"\n")
+            if lines:
+                lines[0] = bytes(rest) + lines[0]
+                rest.clear()
+                if ended == 0:
+                    lines[0] = lines[0].removeprefix(BOM)
+                ended += len(lines)
+                for line in lines:
+                    yield line.removesuffix(b"\r")
+            rest += last
+            if len(rest) > most + len(BOM):
+                if record:
+                    raise UserError(f"{name_of(path)}, line {ended + 1}: longer than {most:,} bytes")
+                del rest[most + len(BOM) + 1 :]
+        if ended == 0 and rest.count(b"\r") > 1:
+            raise UserError(
+                f"{name_of(path)}: its lines end in CR, as on old Macs, and there is no LF, which ends a line here",
+                "Save it with Unix line ends in your editor, or: tr '\\r' '\\n' < FILE > NEW-FILE",
+            )
+        if rest:
+            line = bytes(rest).removesuffix(b"\r")
+            yield line.removeprefix(BOM) if ended == 0 else line
+
+
+def check_inputs(*paths: Path | None, record: bool = False) -> None:
+    """UserError, before any work, for what `raw_lines` would refuse by its name or its first bytes, for a folder, for
+    a file that does not exist, and for standard input that is to be two files at once. None is no file at all."""
+    named = [path for path in paths if path is not None]
+    for path in named:
+        if is_stdin(path):
+            if sum(map(is_stdin, named)) > 1:
+                raise UserError("standard input (-) cannot be two files at once", "Name a file for one of them.")
+        elif path.is_dir():
+            raise UserError(f"{path}: is a folder, not a file")
+        elif not path.exists():
+            raise UserError(f"{path}: there is no such file")
+        elif path.is_file():  # what can be read but once, such as a pipe, has to wait
+            with _opened(path, record):
+                pass
+
+
+def is_stdin(path: Path | None) -> bool:
+    return path is None or str(path) == STDIN
+
+
+def is_stdout(path: Path | None) -> bool:
+    return path is None or str(path) in STDOUT
+
+
+def name_of(path: Path | None) -> str:
+    """As messages call an input."""
+    return "standard input" if path is None or is_stdin(path) else str(path)
+
+
+@contextlib.contextmanager
+def _opened(path: Path | None, record: bool) -> Iterator[io.BufferedReader | gzip.GzipFile]:
+    """The bytes of an input, unpacked, their first ones looked at. What cannot be read is a UserError."""
+    name = name_of(path)
     try:
         with contextlib.ExitStack() as stack:
-            source = sys.stdin.buffer if path is None else stack.enter_context(path.open("rb"))
+            named = None if path is None or is_stdin(path) else path
+            if named is None and sys.stdin is None:
+                raise UserError("standard input is closed", "Name a file.")
+            source = sys.stdin.buffer if named is None else stack.enter_context(named.open("rb"))
             if not isinstance(source, io.BufferedReader):  # standard input replaced by a program's own
                 source = io.BufferedReader(source)
                 stack.callback(source.detach)
-            stream: io.BufferedIOBase = source
+            stream: io.BufferedReader | gzip.GzipFile = source
             if source.peek(2)[:2] == GZIP_MAGIC:
                 stream = stack.enter_context(gzip.GzipFile(fileobj=source, mode="rb"))
-            for n, line in enumerate(stream):
-                line = line.removesuffix(b"\n").removesuffix(b"\r")
-                yield line.removeprefix(BOM) if n == 0 else line
+            check_head(stream.peek(HEAD)[:HEAD], name, None if record else named)
+            yield stream
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(
             f"{name}: damaged gzip data ({str(error).rstrip('.')})", "Fetch or compress the file again."
@@ -74,35 +147,41 @@ def raw_lines(path: Path | None) -> Generator[bytes, None, None]:
         raise UserError(f"{name}: cannot be read: {error.strerror or error}") from error
 
 
-def decode_line(raw: bytes, name: str, number: int) -> str:
-    """The text of line `number` (from 1) of the file called `name`; UserError if it is not UTF-8."""
+def text_of(raw: bytes, most: int | None = None) -> str:
+    """The text of a line; BadLineError if it is longer than `most` bytes (LINE_BYTES), or not UTF-8: then with the
+    number of the byte, from 1."""
+    if len(raw) > (most or LINE_BYTES):
+        raise BadLineError(f"longer than {most or LINE_BYTES:,} bytes")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        encoding = _guess_encoding(raw, number)
-        raise UserError(
-            f"{name}, line {number}: not UTF-8 at byte {error.start + 1} of the line (0x{raw[error.start]:02X})"
-            + (f"; the file looks like {encoding}" if encoding else ""),
-            f"Convert the file: iconv -f {encoding or 'ITS-ENCODING'} -t UTF-8 FILE > NEW-FILE",
-        ) from error
+        raise BadLineError(f"not UTF-8 at byte {error.start + 1} of the line (0x{raw[error.start]:02X})") from error
 
 
-def _guess_encoding(raw: bytes, number: int) -> str | None:
-    """What a byte order mark or many NUL bytes give away."""
-    for mark, encoding in FOREIGN_MARKS.items():
-        if raw.startswith(mark):
-            return encoding
-    # European text has 3 NUL bytes in 4 as UTF-32 and nearly 1 in 2 as UTF-16. They come first in big-endian text;
-    # lines after the first do not tell, since the cut at the byte LF left some of its NULs at an end.
-    nuls = raw.count(0) / len(raw)
-    order = "" if number > 1 else "BE" if raw[0] == 0 else "LE"
-    return f"UTF-32{order}" if nuls > 0.6 else f"UTF-16{order}" if nuls > 0.3 else None
+def decode_line(raw: bytes, name: str, number: int, most: int | None = None) -> str:
+    """The text of line `number` (from 1) of the file called `name`; UserError where `text_of` raises BadLineError."""
+    try:
+        return text_of(raw, most)
+    except BadLineError as error:
+        too_long = len(raw) > (most or LINE_BYTES)
+        raise UserError(f"{name}, line {number}: {error}", None if too_long else convert()) from error
 
 
-def read_lines(path: Path) -> Iterator[str]:
-    """Streams the lines of a UTF-8 file, as `raw_lines` and `decode_line` do."""
-    for number, raw in enumerate(raw_lines(path), start=1):
-        yield decode_line(raw, str(path), number)
+def read_lines(
+    path: Path, *, record: bool = False, tell: Callable[[str], object] | None = None
+) -> Generator[str, None, None]:
+    """Streams the lines of a UTF-8 file, as `raw_lines` and `decode_line` do. With `tell`, a line that is not text is
+    an empty one, and `tell` is given the message."""
+    name, most = name_of(path), RECORD_BYTES if record else None
+    with contextlib.closing(raw_lines(path, record=record)) as lines:
+        for number, raw in enumerate(lines, start=1):
+            try:
+                yield decode_line(raw, name, number, most)
+            except UserError as error:
+                if tell is None:
+                    raise
+                tell(error.message)
+                yield ""
 
 
 def count_lines(path: Path) -> int:
@@ -120,7 +199,7 @@ class Inputs:
     @property
     def are_files(self) -> bool:
         """Whether they can be read again; a pipe, like standard input, cannot."""
-        return bool(self.paths) and all(path.is_file() for path in self.paths)
+        return bool(self.paths) and all(path.is_file() and not is_stdin(path) for path in self.paths)
 
     def __iter__(self) -> Iterator[bytes]:
         """As `raw_lines`; can be asked for once."""
@@ -135,8 +214,7 @@ class Inputs:
     def place(self, number: int) -> tuple[str, int]:
         """The file, and the line there, of the line that was the `number`-th of all."""
         which = max(n for n, start in enumerate(self._starts) if start <= number)
-        name = str(self.paths[which]) if self.paths else "standard input"
-        return name, number - self._starts[which] + 1
+        return name_of(self.paths[which] if self.paths else None), number - self._starts[which] + 1
 
 
 class Given(Inputs):
@@ -156,8 +234,8 @@ class Given(Inputs):
 def read_parallel(src: Path, tgt: Path, *, drop_bad: bool = False) -> Iterator[Pair | BadPair]:
     """Streams the pairs of two files, line N of one being the partner of line N of the other.
 
-    A line that is not UTF-8 raises UserError, or gives a BadPair with `drop_bad`. Unequal numbers of lines raise
-    UserError with both counts, where the shorter file ends.
+    A line that is not UTF-8 raises UserError, or gives a BadPair with `drop_bad`; one that is longer than LINE_BYTES
+    gives a BadPair in any case. Unequal numbers of lines raise UserError with both counts, where the shorter file ends.
     """
     src_lines, tgt_lines = raw_lines(src), raw_lines(tgt)
     with contextlib.closing(src_lines), contextlib.closing(tgt_lines):
@@ -173,11 +251,21 @@ def read_parallel(src: Path, tgt: Path, *, drop_bad: bool = False) -> Iterator[P
                 raise _unequal(tgt, src, number, raw_src, src_lines)
             number += 1
             try:
-                yield Pair(number, decode_line(raw_src, str(src), number), decode_line(raw_tgt, str(tgt), number))
-            except UserError as error:
-                if not drop_bad:
-                    raise
-                yield BadPair(number, error.message)
+                yield Pair(number, text_of(raw_src), text_of(raw_tgt))
+            except BadLineError:
+                yield _bad_pair(number, (src, raw_src), (tgt, raw_tgt), drop_bad=drop_bad)
+
+
+def _bad_pair(number: int, *sides: tuple[Path, bytes], drop_bad: bool) -> BadPair:
+    too_long = any(len(raw) > LINE_BYTES for _, raw in sides)
+    try:
+        for path, raw in sides:
+            decode_line(raw, name_of(path), number)
+    except UserError as error:
+        if drop_bad or too_long:
+            return BadPair(number, error.message, too_long)
+        raise
+    raise AssertionError("none of the lines is bad")
 
 
 def _unequal(shorter: Path, longer: Path, count: int, extra: bytes, rest: Iterator[bytes]) -> UserError:
@@ -187,8 +275,8 @@ def _unequal(shorter: Path, longer: Path, count: int, extra: bytes, rest: Iterat
         surplus += 1
         blank = blank and not line.strip()
     return UserError(
-        f"the files do not match: {shorter} has {count} lines, {longer} has {count + surplus}",
-        f"The lines after line {count} of {longer} are blank: remove them."
+        f"the files do not match: {name_of(shorter)} has {count} lines, {name_of(longer)} has {count + surplus}",
+        f"The lines after line {count} of {name_of(longer)} are blank: remove them."
         if blank
         else "Line N of one must be the translation of line N of the other: look for a line lost or split in two.",
     )
@@ -196,20 +284,20 @@ def _unequal(shorter: Path, longer: Path, count: int, extra: bytes, rest: Iterat
 
 @contextlib.contextmanager
 def open_output(path: Path | None, *, overwrite: bool) -> Iterator[TextIO]:
-    """Opens a text file to write, UTF-8 with LF as line end; standard output when `path` is None.
+    """Opens a text file to write, UTF-8 with LF as line end; standard output when `path` is None, or `-`.
 
     A file is written under another name beside its own and renamed when the `with` block ends well, so that nothing
     half-written is left. UserError, before anything is written, if the file exists and `overwrite` is false, or if it
     cannot be made; and later, where the disk is full. A device or a pipe is written to as it is.
     """
-    if path is None:
+    if path is None or is_stdout(path):
         with writing("standard output"):
             yield from _standard_output()
         return
     check_output(path, overwrite=overwrite)
     final = path.resolve()  # so that a link stays and what it points to is written
-    aside = final.is_file() or not final.exists()
-    target = final.with_name(f".{final.name}.{os.getpid()}.tmp") if aside else final
+    aside = path.is_file() or not path.exists()
+    target = final.with_name(f".{final.name}.{os.getpid()}.tmp") if aside else path  # of a pipe only `path` is a name
     try:
         stream = target.open("w", encoding="utf-8", newline="\n")
     except OSError as error:
@@ -227,6 +315,8 @@ def open_output(path: Path | None, *, overwrite: bool) -> Iterator[TextIO]:
 
 def check_output(path: Path, *, overwrite: bool) -> None:
     """UserError where an output file would replace something that the user did not give up."""
+    if is_stdout(path):
+        return
     if path.is_dir():
         raise UserError(f"{path}: is a folder", "Name a file in it.")
     if path.is_file() and not overwrite:

@@ -39,7 +39,7 @@ def read_links(
     Raises UserError, naming file, line and link, for bad syntax and for words that do not exist.
     """
     gold = []
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_lines(path, record=True), start=1):
         size = None if sizes is None or number > len(sizes) else sizes[number - 1]
         gold.append(_parse(line, f"{path}, line {number}", int(one_based), reverse=reverse, size=size))
     if sizes is not None and len(gold) != len(sizes):
@@ -52,7 +52,7 @@ def link_pairs(pairs: Iterable[Pair | BadPair], path: Path) -> Iterator[Pair | B
 
     Raises UserError, naming file and line, for bad links, and where there are more or fewer lines than pairs.
     """
-    lines = read_lines(path)
+    lines = read_lines(path, record=True)
     number = 0
     for number, pair in enumerate(pairs, start=1):
         line = next(lines, None)

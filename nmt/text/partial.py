@@ -21,7 +21,7 @@ from typing import Any, TextIO
 from nmt.errors import UserError
 from nmt.files import REFUSALS, json_text, unwritable, write_atomically
 from nmt.records import read_json
-from nmt.text.lines import check_output, open_output
+from nmt.text.lines import check_output, is_stdout, open_output
 
 AFRESH = "Start again with --force."
 
@@ -165,9 +165,9 @@ def open_resumable(path: Path | None, made_by: Mapping[str, Any], *, resume: boo
     resume: go on where the file breaks off, if there is one; else it is an error, unless `overwrite` gives it up.
     Raises UserError, before anything is written, also where `open_output` does.
     """
-    if path is None or (path.exists() and not path.is_file()):
+    if path is None or is_stdout(path) or (path.exists() and not path.is_file()):
         if resume:
-            name = "standard output" if path is None else str(path)
+            name = "standard output" if is_stdout(path) else str(path)
             raise UserError(f"--continue needs an output file, not {name}", "Name it with -o.")
         with open_output(path, overwrite=overwrite) as stream:
             yield Output(stream)

@@ -144,7 +144,7 @@ def _entries(path: Path, width: int) -> Generator[tuple[str, list[float]], None,
 
 def _numbered(path: Path) -> Generator[tuple[int, str], None, None]:
     """The lines of the file, counted from 1."""
-    with contextlib.closing(raw_lines(path)) as lines:
+    with contextlib.closing(raw_lines(path, record=True)) as lines:
         for number, raw in enumerate(lines, start=1):
             try:
                 yield number, decode_line(raw, str(path), number)

@@ -165,8 +165,7 @@ def _weights_of(other: RunDir, keep: Sequence[str]) -> Path:
 def _check_outside(out: Path, config: Config, init_from: Path | None) -> None:
     """Nothing that training reads may lie in the folder that --force replaces."""
     data, tokenizer = config.data, config.tokenizer.model_dump()
-    more = [path for corpus in data.more for path in (corpus.src, corpus.tgt)]
-    paths = [data.src, data.tgt, data.links, *more, data.dev_src, data.dev_tgt, data.prepared]
+    paths = [*data.texts, data.links, data.prepared]
     vectors = config.model.embedding.vectors
     for path in (*paths, tokenizer.get("path"), tokenizer.get("tgt_path"), *vectors, init_from):
         if path is not None and Path(path).resolve().is_relative_to(out.resolve()):

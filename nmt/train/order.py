@@ -10,6 +10,8 @@ from nmt.config import Config
 from nmt.errors import UserError
 from nmt.settings.load import load_config, said
 from nmt.settings.paths import check_files
+from nmt.text.documents import check_settings
+from nmt.text.lines import check_inputs
 
 
 class Order(NamedTuple):
@@ -34,12 +36,13 @@ class Order(NamedTuple):
         return said(self.path, self.overrides, self.base)
 
     def checked(self) -> Config:
-        """The settings; UserError where they are wrong, have no text, or name files that are not there."""
+        """The settings; UserError where they are wrong, have no text, or name files that are not there or no text."""
         if self.path is not None and self.path.is_dir():
             raise UserError(
                 f"{self.path} is a folder, not a file of settings",
                 f"to go on with a run: nmt train {self.path} --resume",
             )
+        check_settings(self.path)
         config = self.load()
         if config.data.src is None and config.data.prepared is None:
             raise UserError(
@@ -47,4 +50,5 @@ class Order(NamedTuple):
                 "give --src and --tgt, or --data, or a configuration with `data: {src: ..., tgt: ...}`",
             )
         check_files(config, self.path, vectors=self.init_from is None)
+        check_inputs(*map(Path, config.data.texts))
         return config

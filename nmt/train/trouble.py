@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor
 
 from nmt.data.batch import Batch
 from nmt.errors import UserError
-
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc", "ALLOC_FAILED")
-"""In the messages of allocators that raise a plain RuntimeError, such as the CPU's."""
+from nmt.limits import enough_memory
 
 
 def diverged(what: str) -> UserError:
@@ -34,39 +32,23 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
 @contextmanager
 def memory_for_step(batch: Batch) -> Iterator[None]:
     """Within it the machine's being out of memory is told with the shape of the batch."""
-    try:
+    assert batch.tgt is not None
+    pairs, src = batch.src.ids.shape
+    tgt = batch.tgt.ids.shape[1]
+    fewer = "lower data.max_tokens, and raise train.accumulate by as much for the same pairs per update"
+    shorter = "lower data.max_length, so that pairs as long as this are left out"
+    with enough_memory(
+        f"in a training step with {pairs:,} pair{'s' * (pairs != 1)} of up to {src:,} source and "
+        f"{tgt:,} target tokens; the last checkpoint is kept",
+        f"in a new run (--init-from RUN takes the weights) {fewer if pairs > 1 else shorter}; a smaller model or "
+        "vocabulary takes less, too",
+    ):
         yield
-    except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        assert batch.tgt is not None
-        pairs, src = batch.src.ids.shape
-        tgt = batch.tgt.ids.shape[1]
-        fewer = "lower data.max_tokens, and raise train.accumulate by as much for the same pairs per update"
-        shorter = "lower data.max_length, so that pairs as long as this are left out"
-        raise UserError(
-            f"out of memory in a training step with {pairs:,} pair{'s' * (pairs != 1)} of up to {src:,} source and "
-            f"{tgt:,} target tokens; the last checkpoint is kept",
-            f"in a new run (--init-from RUN takes the weights) {fewer if pairs > 1 else shorter}; a smaller model or "
-            "vocabulary takes less, too",
-        ) from error
 
 
-@contextmanager
-def memory_for_validation() -> Iterator[None]:
+def memory_for_validation() -> AbstractContextManager[None]:
     """The same while the development set is translated."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise UserError(
-            "out of memory while translating the development set; the last checkpoint is kept",
-            "go on with smaller batches there: --resume --set search.max_tokens=N",
-        ) from error
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return any(text in str(error) for text in OUT_OF_MEMORY)
+    return enough_memory(
+        "while translating the development set; the last checkpoint is kept",
+        "go on with smaller batches there: --resume --set search.max_tokens=N",
+    )

@@ -54,7 +54,7 @@ def test_lines_that_are_not_translated(translator: Translator) -> None:
     found = translator.translate(["", "w1 " * 11, b"caf\xe9"])
     assert [judge(translator, translation) for translation in found] == [
         Line("", "", "empty", None),
-        Line("", "", "not translated", "11 tokens, more than search.max_source: 10"),
+        Line("", "", "not translated", "the source has 11 tokens, more than search.max_source: 10"),
         Line("", "", "not translated", "not UTF-8 at byte 4 of the line (0xE9)"),
     ]
 

@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nmt.errors import UserError
-from nmt.text.lines import BadPair, Pair, count_lines, decode_line, open_output, raw_lines, read_lines, read_parallel
+from nmt.limits import LINE_BYTES
+from nmt.text.lines import (
+    BadPair,
+    Pair,
+    check_inputs,
+    count_lines,
+    decode_line,
+    open_output,
+    raw_lines,
+    read_lines,
+    read_parallel,
+)
 
 SEPARATORS = b"a\x0b\x0c\x1c\x1d\x1e\x1f\xc2\x85\xe2\x80\xa8\xe2\x80\xa9b"
 """VT FF FS GS RS US NEL U+2028 U+2029: str.splitlines() cuts at all but one."""
@@ -134,20 +146,107 @@ def test_what_is_not_utf8_is_named_with_line_and_byte():
     with pytest.raises(UserError) as caught:
         decode_line("Grüße".encode("latin-1"), "a.de", 7)
     assert caught.value.message == "a.de, line 7: not UTF-8 at byte 3 of the line (0xFC)"
-    assert caught.value.hint == "Convert the file: iconv -f ITS-ENCODING -t UTF-8 FILE > NEW-FILE"
+    assert caught.value.hint == "Save it as UTF-8 in your editor, or: iconv -f ITS-ENCODING -t UTF-8 FILE > NEW-FILE"
 
 
 @pytest.mark.parametrize("encoding", ["UTF-16LE", "UTF-16BE", "UTF-32LE", "UTF-32BE"])
-def test_utf16_and_utf32_are_recognised(encoding):
-    text = "Grüße an alle Leute."
+@pytest.mark.parametrize("text", ["Grüße an alle Leute.\n", "\nAnna schläft\r\n", "Это пример, и ещё один.\n" * 3])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_utf16_and_utf32_stop_at_once(write, encoding, text, pack, monkeypatch):
+    for mark in ("", "\ufeff"):
+        content = pack((mark + text).encode(encoding))
+        path = write("a.de", content)
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+        for source, name in ((path, str(path)), (None, "standard input")):
+            with pytest.raises(UserError) as caught:
+                list(raw_lines(source, record=source is None))
+            assert caught.value.message == f"{name}: is in {encoding}, and text is to be in UTF-8"
+            assert caught.value.hint.startswith("Save it as UTF-8 in your editor, or: iconv")
+        with pytest.raises(UserError, match=f"is in {encoding}"):
+            check_inputs(path)
+
+
+@given(st.text(min_size=1).filter(lambda text: "\r" not in text))
+def test_utf8_is_not_taken_for_another_encoding(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("text") / "text"
+    path.write_bytes(text.encode("utf-8", "replace"))
+    assert count_lines(path) == text.removesuffix("\n").count("\n") + 1
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_line_beyond_the_limit_is_skipped_and_never_held(write, pack, monkeypatch):
+    monkeypatch.setattr("nmt.text.lines.LINE_BYTES", 10)
+    monkeypatch.setattr("nmt.text.lines.RECORD_BYTES", 10)
+    path = write("text", pack(b"a" * 10 + b"\n" + b"b" * 11 + b"\n" + b"c" * 1000 + b"\r\nd\n" + b"e" * 20))
+    assert [min(len(line), 11) for line in raw_lines(path)] == [10, 11, 11, 1, 11]
+    told = []
+    assert list(read_lines(path, tell=told.append))[1:] == ["", "", "d", ""]
+    assert told[0] == f"{path}, line 2: longer than 10 bytes"
+    pairs = list(read_parallel(path, path))
+    assert [isinstance(pair, BadPair) and pair.too_long for pair in pairs] == [False, True, True, False, True]
+    with pytest.raises(UserError, match=r"line \d: longer than 10 bytes"):
+        list(read_lines(path, record=True))
+
+
+def test_memory_does_not_grow_with_a_line(write):
+    """Fifty MB of one line, in 50 kB of gzip."""
+    path = write("bomb", gzip.compress(b"a" * 50_000_000))
+    tracemalloc.start()
+    (line,) = raw_lines(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert LINE_BYTES < len(line) < LINE_BYTES + 10
+    assert peak < 5 * LINE_BYTES
+
+
+def test_lines_that_end_in_cr_alone_are_told(write):
     with pytest.raises(UserError) as caught:
-        decode_line(("\ufeff" + text).encode(encoding), "a.de", 1)
-    assert f"the file looks like {encoding}" in caught.value.message
-    assert caught.value.hint == f"Convert the file: iconv -f {encoding} -t UTF-8 FILE > NEW-FILE"
-    for number, told in ((1, encoding), (2, encoding[:6])):  # no mark
+        list(raw_lines(write("mac", b"a\rb\rc\r")))
+    assert "its lines end in CR" in caught.value.message
+    assert "tr '\\r' '\\n'" in caught.value.hint
+    assert list(raw_lines(write("one", b"a\rb\rc\r\n"))) == [b"a\rb\rc"]
+
+
+DOCUMENTS = {
+    "pairs.tsv": b"a\tb\n",
+    "pairs.TSV.gz": gzip.compress(b"a\tb\n"),
+    "film": b"1\r\n00:00:11,201 --> 00:01:00,005\r\nHello\r\n",
+    "film.vtt": b"WEBVTT\n",
+    "program": b'# German\n#\nmsgid ""\nmsgstr ""\n',
+    "memory.tmx": b"<tmx>",
+    "page": b"\xef\xbb\xbf\n<!DOCTYPE html>\n",
+    "letter": b"PK\x03\x04\x14",
+    "table.csv": b"a,b\n",
+    "lines.jsonl": b"{}\n",
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_document_is_refused_with_what_to_do(write, name, monkeypatch):
+    path = write(name, DOCUMENTS[name])
+    for read in (lambda: list(raw_lines(path)), lambda: check_inputs(path)):
         with pytest.raises(UserError) as caught:
-            decode_line(text.encode(encoding), "a.de", number)
-        assert caught.value.message.endswith(f"; the file looks like {told}")
+            read()
+        assert caught.value.message.startswith(f"{path}: is ")
+        assert "give it on standard input" in caught.value.hint
+    assert list(raw_lines(path, record=True))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(DOCUMENTS[name])))
+    assert list(raw_lines(Path("-")))
+
+
+def test_columns_are_cut(write):
+    with pytest.raises(UserError, match=r"cut -f1 .*pairs\.tsv > pairs\.src; cut -f2 .*pairs\.tsv > pairs\.tgt"):
+        check_inputs(write("pairs.tsv", b"a\tb\n"))
+
+
+def test_inputs_are_looked_at_before_work(tmp_path, write):
+    check_inputs(None, write("a", b"a\n"), Path("-"))
+    with pytest.raises(UserError, match="is a folder, not a file"):
+        check_inputs(tmp_path)
+    with pytest.raises(UserError, match="there is no such file"):
+        check_inputs(tmp_path / "none")
+    with pytest.raises(UserError, match="cannot be two files"):
+        check_inputs(Path("-"), Path("-"))
 
 
 def test_pairs_come_numbered(write):

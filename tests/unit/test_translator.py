@@ -112,7 +112,7 @@ def test_problems_leave_the_other_lines_alone() -> None:
     assert [result.problem for result in results] == [
         None,
         "not UTF-8 at byte 1 of the line (0xC3)",
-        "4 tokens, more than search.max_source: 3",
+        "the source has 4 tokens, more than search.max_source: 3",
         None,
         None,
         "not UTF-8 at byte 4 of the line (0xFF)",

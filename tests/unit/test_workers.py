@@ -66,7 +66,7 @@ def test_an_error_comes_with_its_place() -> None:
         list(map_blocks(partial(decode_line, name="a.txt", number=3), [b"a", b"b", b"c\xff"], workers=2))
     assert told.value.message == "a.txt, line 3: not UTF-8 at byte 2 of the line (0xFF)"
     assert told.value.hint is not None
-    assert told.value.hint.startswith("Convert the file")
+    assert told.value.hint.startswith("Save it as UTF-8")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,61 @@
+"""What is too much, one table for all commands.
+
+| of | the limit | beyond it |
+|---|---|---|
+| a line of text | LINE_BYTES, and UTF-8 | the line counts as empty, and a message names it |
+| a line of any other file | RECORD_BYTES | the file is refused |
+| a side of a pair that a model reads | search.max_source, in tokens | the same |
+| a side of a pair to learn from | data.max_length, in tokens | the pair is left out and counted |
+| a development pair | search.max_source, in tokens | the pair is left out and counted |
+| a line under TER | TER_WORDS | TER is left out, and a message names the line |
+| memory | what the machine has | one sentence on what to lower |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nmt.errors import UserError
+
+LINE_BYTES = 2**20
+"""No sentence is longer. What is beyond is skipped as it is read, so that a line without end takes no memory."""
+RECORD_BYTES = 2**28
+"""Of files such as JSON lines, where one line may hold all the weights of a pair."""
+TER_WORDS = 500
+"""Its search for shifts takes a second for 500 words, and a minute and a half for 2,000."""
+
+OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "bad_alloc",
+    "ALLOC_FAILED",
+    "can't start new thread",
+)
+"""In the messages of allocators that raise a plain RuntimeError, such as the CPU's."""
+NO_KERNEL = "could not create a primitive"
+"""oneDNN's word when memory for its code or its buffers is refused."""
+
+
+def beyond(side: str, tokens: int, limit: int) -> str | None:
+    """Why no model reads so many tokens of one side; None if it does."""
+    return None if tokens <= limit else f"the {side} has {tokens:,} tokens, more than search.max_source: {limit:,}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    message = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)  # torch.OutOfMemoryError is one
+        and (any(text in message for text in OUT_OF_MEMORY) or message == NO_KERNEL)
+    )
+
+
+@contextmanager
+def enough_memory(doing: str, hint: str) -> Iterator[None]:
+    """Within it the machine's being out of memory is a UserError: what it was `doing`, and what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(f"out of memory {doing}", hint) from error
