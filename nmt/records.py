@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from nmt.errors import UserError
+from nmt.told import is_text
 
 MOST_BYTES = 2**28
 """Of a file of JSON, or of a line: the largest vocabularies are a tenth of it."""
@@ -72,11 +73,6 @@ def is_name(text: str) -> bool:
     """Whether a text can name something in a folder: not in another folder, not what is hidden there."""
     fits = is_text(text) and text.isprintable() and 0 < len(text.encode()) <= MOST_IN_A_NAME
     return fits and "\ufffd" not in text and not text.startswith(".") and os.path.basename(text) == text
-
-
-def is_text(text: str) -> bool:
-    """Whether it can be written as UTF-8: it has no halves of characters, as bytes are that are no UTF-8."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def whole_number(text: str) -> int | None:

@@ -40,6 +40,7 @@ from nmt.models.seq2seq import Seq2Seq
 from nmt.records import Count, Seconds, is_name, read_json, read_name, whole_number
 from nmt.settings.load import dump_config, load_config
 from nmt.text.tokenizer import BEFORE_NFC, JOINT, SentencePieceTokenizer, Tokenizer, load_tokenizers
+from nmt.told import shell
 
 
 def _checked(session: dict[str, Any]) -> dict[str, Any]:
@@ -86,9 +87,10 @@ class RunDir:
         if not is_run(path):
             raise UserError(f"{path} is not empty and holds no run", "choose another folder with -o")
         if not overwrite:
+            go_on = shell("nmt", "train", path, "--resume")
             raise UserError(
                 f"{path} holds a run already",
-                f"go on with it by `nmt train {path} --resume`, replace it with --force, or choose another -o",
+                f"go on with it by `{go_on}`, replace it with --force, or choose another -o",
             )
         stranger = next(strangers(path), None)
         if stranger is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from nmt.errors import UserError
+from nmt.told import say
 
 if TYPE_CHECKING:
     from nmt.text.links import Gold
@@ -56,9 +57,9 @@ def aer(
     ratios = ("aer", "precision", "recall", "f1")
     if as_json:
         values = score._asdict()
-        print(json.dumps({name: round(100 * values[name], 4) if name in ratios else values[name] for name in values}))
+        say(json.dumps({name: round(100 * values[name], 4) if name in ratios else values[name] for name in values}))
         return
-    print(
+    say(
         f"AER {100 * score.aer:.2f}  precision {100 * score.precision:.2f}  recall {100 * score.recall:.2f}  "
         f"links {score.links:,} (gold: {score.sure:,} sure, {score.possible - score.sure:,} only possible)"
     )

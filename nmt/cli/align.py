@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TextIO
@@ -15,6 +14,7 @@ import typer
 
 from nmt.cli.common import Checkpoint, Device, load
 from nmt.errors import UserError
+from nmt.told import tell
 
 if TYPE_CHECKING:
     from nmt.align.extract import Level, Read, Reading
@@ -189,7 +189,7 @@ def translated(translator: Translator, lines: Iterable[bytes], name: str) -> Ite
     lines, again = itertools.tee(lines)
     for number, (line, result) in enumerate(zip(again, translator.stream(lines), strict=True), start=1):
         if result.problem is not None:
-            print(f"{name}, line {number}: left empty: {result.problem}", file=sys.stderr)
+            tell(f"{name}, line {number}: left empty: {result.problem}")
         yield ("", "") if result.problem is not None else (line.decode("utf-8"), result.text)
 
 

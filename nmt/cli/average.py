@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from nmt.errors import UserError
+from nmt.told import say, shell
 
 
 def average(
@@ -53,5 +53,5 @@ def average(
     if os.path.lexists(folder.checkpoints / name) and not is_average(folder.checkpoints / name):
         raise UserError(f"{folder.checkpoints / name} is there, and is no average", "choose another name with -o")
     write_average(folder, name, chosen)
-    typer.echo(f"{folder.checkpoints / name}: average of steps {', '.join(str(c.step) for c in chosen)}")
-    typer.echo(f"to use it: nmt translate {shlex.quote(str(run))} INPUT --checkpoint {name}")
+    say(f"{folder.checkpoints / name}: average of steps {', '.join(str(c.step) for c in chosen)}")
+    say(f"to use it: nmt translate {shell(run)} INPUT --checkpoint {name}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +10,7 @@ import typer
 
 from nmt.cli.common import Beam, Checkpoint, Device, SearchSettings, load, progress, telling_what_is_kept, what_decides
 from nmt.errors import UserError
+from nmt.told import shell, tell
 
 if TYPE_CHECKING:
     from nmt.backtranslate import Summary
@@ -85,12 +84,12 @@ def backtranslate(
 
 def _tell(summary: Summary, lines: Inputs) -> None:
     total = summary.kept + sum(summary.left_out.values())
-    print(f"{summary.kept:,} of {total:,} lines make a pair", file=sys.stderr)
+    tell(f"{summary.kept:,} of {total:,} lines make a pair")
     for reason, count in summary.left_out.items():
         number, problem = summary.first[reason]
         name, line = lines.place(number)
         why = "" if problem is None else f": {problem}"
-        print(f"  left out, {reason}: {count:,} (the first: {name}, line {line}{why})", file=sys.stderr)
+        tell(f"  left out, {reason}: {count:,} (the first: {name}, line {line}{why})")
 
 
 def _tell_how_to_train(run: Path, output: Path) -> None:
@@ -106,8 +105,5 @@ def _tell_how_to_train(run: Path, output: Path) -> None:
         options |= {"--dev-src": data.dev_tgt, "--dev-tgt": data.dev_src}
     command = ["nmt", "train", *(word for option in options.items() for word in option)]
     command += ["--set", f"data.more=[{more}]", "-o", str(run.parent / "with-bt")]
-    print(
-        f"To learn from them, in a configuration file:\n\ndata:\n  more:\n    - {more}\n\n"
-        f"or on the command line:\n\n{shlex.join(command)}",
-        file=sys.stderr,
-    )
+    tell("To learn from them, in a configuration file:", "", "data:", "  more:", f"    - {more}", "")
+    tell("or on the command line:", "", shell(*command))

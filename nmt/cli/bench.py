@@ -10,6 +10,7 @@ import typer
 
 from nmt.cli.common import Device
 from nmt.cli.main import CONTEXT
+from nmt.told import say
 
 if TYPE_CHECKING:
     from nmt.bench import Speed
@@ -92,19 +93,19 @@ def decode(
 def _show(speed: Speed, as_json: bool) -> None:
     if as_json:
         parts = {name: part._asdict() for name, part in speed.parts.items()}
-        typer.echo(json.dumps({**speed._asdict(), "parts": parts}))
+        say(json.dumps({**speed._asdict(), "parts": parts}))
         return
-    typer.echo(f"{speed.rate:,.0f} {speed.unit} ({speed.precision})")
-    typer.echo(f"{speed.seconds * 1e3:,.1f} ms each, median; slowest / fastest {speed.spread:.2f}")
+    say(f"{speed.rate:,.0f} {speed.unit} ({speed.precision})")
+    say(f"{speed.seconds * 1e3:,.1f} ms each, median; slowest / fastest {speed.spread:.2f}")
     each = speed.unit.removesuffix("s/s")
-    typer.echo(f"{speed.work / 1e6:,.1f} MFLOP of the model per {each}, {speed.flops / 1e9:,.1f} GFLOP/s,")
-    typer.echo(f"{speed.flops / speed.peak:.0%} of the matrix peak measured here just before", nl=False)
-    typer.echo(f" ({speed.peak / 1e9:,.0f} GFLOP/s)\n")
-    typer.echo(f"{'part':<12}{'time':>6}{'ms':>10}{'GFLOP/s':>10}{'of peak':>9}")
+    say(f"{speed.work / 1e6:,.1f} MFLOP of the model per {each}, {speed.flops / 1e9:,.1f} GFLOP/s,")
+    measured = f"measured here just before ({speed.peak / 1e9:,.0f} GFLOP/s)"
+    say(f"{speed.flops / speed.peak:.0%} of the matrix peak {measured}", "")
+    say(f"{'part':<12}{'time':>6}{'ms':>10}{'GFLOP/s':>10}{'of peak':>9}")
     for name, part in speed.parts.items():
         line = f"{name:<12}{part.share:>6.0%}{part.seconds * 1e3:>10,.2f}"
         if part.flops is not None:
             line += f"{part.flops / 1e9:>10,.1f}{part.peak_share:>9.0%}"
-        typer.echo(line)
-    typer.echo(f"bounded by {speed.bound}")
-    typer.echo("Parts were timed in a second pass, which waits for the device around each of them.")
+        say(line)
+    say(f"bounded by {speed.bound}")
+    say("Parts were timed in a second pass, which waits for the device around each of them.")

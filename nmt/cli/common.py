@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from nmt.errors import UserError
+from nmt.told import tell
 
 if TYPE_CHECKING:
     from nmt.text.lines import Inputs
@@ -95,7 +96,7 @@ def telling_what_is_kept(out: Output) -> Iterator[None]:
         yield
     except BaseException:
         if out.kept:
-            print(f"The first {out.kept:,} lines are kept: --continue goes on after them.", file=sys.stderr)
+            tell(f"The first {out.kept:,} lines are kept: --continue goes on after them.")
         raise
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -14,6 +13,7 @@ import typer
 
 from nmt.cli.common import Beam, Checkpoint, Device, ForceFile, SearchSettings, load
 from nmt.errors import UserError
+from nmt.told import say, tell
 
 if TYPE_CHECKING:
     from nmt.gate import Written
@@ -107,7 +107,7 @@ def evaluate(
             gate = gate_scores(written, sources, frequency=frequency, lowercase=lowercase)
         report["copy"] = copy_json(copied, gate, None if frequency is None else training.where)
         said += copy_table(copied, gate, training.where if frequency is None else None)
-    typer.echo(json.dumps(report, indent=2) if as_json else "\n".join(said))
+    say(*(json.dumps(report, indent=2).split("\n") if as_json else said))
 
 
 def _check_options(
@@ -206,5 +206,5 @@ def _translations(
     results = translator.translate(texts)
     for number, result in enumerate(results, start=1):
         if result.problem is not None:
-            print(f"{file}, line {number}: left empty: {result.problem}", file=sys.stderr)
+            tell(f"{file}, line {number}: left empty: {result.problem}")
     return [result.text for result in results]

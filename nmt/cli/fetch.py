@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nmt.told import say, tell
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -42,7 +44,7 @@ def fetch(
 
     if name is None or show:
         for card in corpora.read_cards().values():
-            typer.echo(f"{card.name:12} {card.title}\n{'':12} licence: {card.licence}")
+            say(f"{card.name:12} {card.title}", f"{'':12} licence: {card.licence}")
         return
     bars = Bars() if sys.stderr.isatty() else None
     try:
@@ -50,17 +52,17 @@ def fetch(
             name,
             folder=output,
             overwrite=overwrite,
-            report=lambda line: typer.echo(line, err=True),
+            report=tell,
             bar=bars.start if bars is not None else lambda _: None,
         )
     finally:
         if bars is not None:
             bars.close()
     card = fetched.card
-    typer.echo(f"\n{card.title}\nlicence: {card.licence}", err=True)
+    tell("", card.title, f"licence: {card.licence}")
     if card.citation:
-        typer.echo(f"please cite: {card.citation}", err=True)
-    typer.echo(str(fetched.folder))
+        tell(f"please cite: {card.citation}")
+    say(fetched.folder)
 
 
 class Bars:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nmt.told import say
+
 if TYPE_CHECKING:
     from nmt.config import DecoderConfig, EncoderConfig, ModelConfig
     from nmt.rundir import RunDir
@@ -26,7 +28,7 @@ def info(
     from nmt.rundir import RunDir
 
     facts = _facts(RunDir(run))
-    typer.echo(json.dumps(facts, indent=1, ensure_ascii=False) if as_json else _text(facts))
+    say(*(json.dumps(facts, indent=1, ensure_ascii=False).split("\n") if as_json else _rows(facts)))
 
 
 def _facts(run: RunDir) -> dict[str, Any]:
@@ -80,7 +82,7 @@ def _size(part: EncoderConfig | DecoderConfig) -> str:
     return f"{size} {part.cell}{feeding}, {attention} attention"
 
 
-def _text(facts: dict[str, Any]) -> str:
+def _rows(facts: dict[str, Any]) -> list[str]:
     tokenizer, parameters = facts["tokenizer"], facts["parameters"]
     sizes = ", ".join(f"{part} {count:,}" for part, count in parameters.items() if part != "total")
     shared = "joint" if tokenizer["joint"] else "separate"
@@ -98,4 +100,4 @@ def _text(facts: dict[str, Any]) -> str:
         "checkpoints": ", ".join(facts["checkpoints"]),
         "corpus": ", ".join(f"{side} {value}" for side, value in (facts["fingerprint"] or {}).items()),
     }
-    return "\n".join(f"{name:<12} {value}" for name, value in rows.items())
+    return [f"{name:<12} {value}" for name, value in rows.items()]

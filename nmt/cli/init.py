@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nmt.errors import UserError
+from nmt.told import say, shell
 
 PRESETS = Path(__file__).parents[1] / "presets"
 
@@ -27,24 +28,20 @@ def init(
       nmt init rnn -o my.yaml       (then put your files' names in it)
       nmt train my.yaml -o runs/my
     """
+    from nmt.text.lines import open_output
+
     presets = {
         path.stem: path.read_text(encoding="utf-8")
         for path in sorted(PRESETS.glob("*.yaml"), key=lambda path: path.stem)
     }
     if name is None:
         for preset, text in presets.items():
-            typer.echo(f"{preset:10}  {text.splitlines()[0].removeprefix('# ')}")
+            say(f"{preset:10}  {text.splitlines()[0].removeprefix('# ')}")
         return
     if name not in presets:
         raise UserError(f"there is no preset `{name}`", f"There are: {', '.join(presets)}.")
     path = output or Path(f"{name}.yaml")
-    try:
-        with path.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(presets[name])
-    except FileExistsError as error:
-        raise UserError(
-            f"{path}: exists already", "Choose another name with -o, or overwrite it with --force."
-        ) from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-    typer.echo(f"{path} written. Put the names of your files under `data:`, then: nmt train {path} -o runs/{path.stem}")
+    with open_output(path, overwrite=force) as file:
+        file.write(presets[name])
+    command = shell("nmt", "train", path, "-o", f"runs/{path.stem}")
+    say(f"{path} written. Put the names of your files under `data:`, then: {command}")

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from nmt.errors import UserError
 from nmt.files import REFUSALS
+from nmt.told import is_text, open_streams, say, tell
 from nmt.version import __version__
 
 
@@ -53,6 +54,10 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 class Commands(TyperGroup):
     """A group that knows its commands from the table, so that the help page imports none of them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        _check_arguments()
+        return super().invoke(ctx)
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -97,7 +102,7 @@ def _typer(cls: type[TyperGroup] | None = None) -> typer.Typer:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"nmt {__version__}")
+        say(f"nmt {__version__}")
         raise typer.Exit
 
 
@@ -127,8 +132,19 @@ def main() -> Any:
     return group
 
 
+def _check_arguments() -> None:
+    """UserError for an argument, or a current folder, that is not UTF-8: settings and records hold their names."""
+    for text in (*sys.argv[1:], os.getcwd()):
+        if not is_text(text):
+            raise UserError(
+                f"{os.fsencode(text)!r} is not UTF-8",
+                "Give the file or folder another name, or a link whose name is UTF-8: ln -s",
+            )
+
+
 def run() -> None:
     """The console entry. Exit codes: 0, 2 = the user's to put right, 130 = Ctrl-C; a bug keeps its traceback."""
+    open_streams()
     try:
         try:
             main()(prog_name="nmt")
@@ -155,9 +171,11 @@ def run() -> None:
 
 
 def _tell(error: UserError) -> None:
-    print(f"error: {error.message}", file=sys.stderr)
-    if error.hint is not None:
-        print(error.hint, file=sys.stderr)
+    """Lines of a message are indented but for the first, so that a line feed in a name begins none."""
+    for text in (f"error: {error.message}", error.hint):
+        if text is not None:
+            first, *more = text.split("\n  ")
+            tell(first, *(f"  {line}" for line in more))
 
 
 def _drop_output() -> None:

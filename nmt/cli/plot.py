@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
@@ -12,6 +11,7 @@ import typer
 
 from nmt.cli.common import Checkpoint, Device, Sentences
 from nmt.errors import UserError
+from nmt.told import say, tell
 
 if TYPE_CHECKING:
     from nmt.align.extract import Reading
@@ -88,14 +88,14 @@ def plot(
     for sentence, maps, copied in zip(sentences, drawn, shares, strict=True):
         if maps[0].weights.size == 0:
             side = "target" if maps[0].src or reading.within == "tgt" else "source"
-            print(f"line {sentence.number}: nothing to draw, the {side} is empty", file=sys.stderr)
+            tell(f"line {sentence.number}: nothing to draw, the {side} is empty")
             continue
         for suffix, attention_map in zip(readings, maps, strict=True):
             path = output / f"{sentence.number:04}{suffix}.{form}"
             missing |= draw_heatmap(attention_map, path, gold=sentence.gold, copied=copied)
-            print(path)
+            say(path)
     if missing:
-        print(missing_fonts(missing), file=sys.stderr)
+        tell(missing_fonts(missing))
 
 
 def _by_head(translator: Translator, reading: Reading) -> dict[str, Reading]:
@@ -188,6 +188,6 @@ def _with_translations(translator: Translator, sentences: list[_Sentence], src: 
             continue
         result = next(results)
         if result.problem is not None:
-            print(f"{src or '--text'}, line {sentence.number}: {result.problem}", file=sys.stderr)
+            tell(f"{src or '--text'}, line {sentence.number}: {result.problem}")
         pairs.append(("", "") if result.problem is not None else (sentence.src.decode("utf-8"), result.text))
     return pairs

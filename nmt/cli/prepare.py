@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from nmt.told import tell
+
 
 def prepare(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="The folder to make.")],
@@ -49,5 +51,5 @@ def prepare(
     settings = load_config(config, overrides or [], base={"data": files})
     check_files(settings, config)
     check_inputs(*map(Path, settings.data.texts))
-    prepare_text(settings, output, report=lambda line: typer.echo(line, err=True))
-    typer.echo(f"prepared: {output}", err=True)
+    prepare_text(settings, output, report=tell)
+    tell(f"prepared: {output}")

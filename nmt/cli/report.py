@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from nmt.told import say
+
 
 def report(run: Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]) -> None:
     """Write the page of a run, RUN/report.html, and print its name.
@@ -22,4 +24,4 @@ def report(run: Annotated[Path, typer.Argument(help="A run directory.", metavar=
     from nmt.report import write_report
     from nmt.rundir import RunDir
 
-    typer.echo(write_report(RunDir(run), training=False))
+    say(write_report(RunDir(run), training=False))

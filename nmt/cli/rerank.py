@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from nmt.cli.common import Checkpoint, Device, ForceFile, load, tracked
 from nmt.errors import UserError
+from nmt.told import say, tell
 
 if TYPE_CHECKING:
     from nmt.rerank import Ranked
@@ -72,7 +72,7 @@ def rerank(
     with open_output(output, overwrite=force) as stream:
         stream.writelines(best(n_best, weight) + "\n" for n_best in ranked)
     changed = sum(best(n_best, weight) != n_best[0].text for n_best in ranked)
-    print(f"{changed:,} of {len(ranked):,} lines have another translation than the first", file=sys.stderr)
+    tell(f"{changed:,} of {len(ranked):,} lines have another translation than the first")
     return None
 
 
@@ -85,5 +85,5 @@ def _compare(ranked: Sequence[Sequence[Ranked]], references: Sequence[str]) -> N
     for weight in WEIGHTS:
         scores = evaluate([best(n_best, weight) for n_best in ranked], [references], metrics=("bleu", "chrf", "exact"))
         signatures |= {score.name: score.signature for score in scores}
-        print(f"--weight {weight:<5}" + "".join(f"  {score.name} {score.value:5.2f}" for score in scores))
-    print(*(f"{name}  {signature}" for name, signature in signatures.items()), sep="\n", file=sys.stderr)
+        say(f"--weight {weight:<5}" + "".join(f"  {score.name} {score.value:5.2f}" for score in scores))
+    tell(*(f"{name}  {signature}" for name, signature in signatures.items()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-import typer
+from nmt.told import say
 
 
 def schema() -> None:
@@ -20,6 +20,5 @@ def schema() -> None:
     """
     from nmt.config import Config
 
-    typer.echo(
-        json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}, indent=2)
-    )
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+    say(*json.dumps(schema, indent=2).split("\n"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ import typer
 
 from nmt.cli.common import Checkpoint, Device, ForceFile, SearchSettings, load
 from nmt.errors import UserError
+from nmt.told import tell
 
 if TYPE_CHECKING:
     from nmt.score import PairScore
@@ -66,7 +66,7 @@ def score(
             if result.problem is not None:
                 problems += 1
                 place = f"{src}, line {pair.number}: left empty: " if isinstance(pair, Pair) else "left empty: "
-                print(place + result.problem, file=sys.stderr)
+                tell(place + result.problem)
             stream.write(_record(result, pair.number) if details else _text(result))
     if problems and strict:
         raise UserError(f"{problems} of the pairs could not be scored (see above)")

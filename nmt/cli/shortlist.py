@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nmt.cli.common import Checkpoint, Device, ForceFile, load, tracked
+from nmt.told import tell
 
 if TYPE_CHECKING:
     from nmt.text.links import Links
@@ -60,7 +60,7 @@ def shortlist(
     )
     with open_output(output, overwrite=force) as stream:
         stream.writelines(f"{line}\n" for line in lines_of(made, translator.tokenizers))
-    print(f"{len(made.becomes):,} source tokens, {each} target tokens each at most, {always} always", file=sys.stderr)
+    tell(f"{len(made.becomes):,} source tokens, {each} target tokens each at most, {always} always")
 
 
 def _attended(translator: Translator, run: Path, pairs: list[tuple[str, str]]) -> Iterator[Links]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +12,7 @@ import typer
 from nmt.cli.common import Device
 from nmt.errors import UserError
 from nmt.files import writing
+from nmt.told import shell
 
 
 def train(
@@ -78,9 +78,9 @@ def train(
             unwanted = ", ".join(name for name, value in given.items() if value)
             raise UserError(
                 f"--resume takes a run and no {unwanted}" if unwanted else "--resume needs the run to go on with",
-                f"write: nmt train {shlex.quote(str(out or config or 'RUN'))} --resume",
+                f"write: {shell('nmt', 'train', out or config or 'RUN', '--resume')}",
             )
-        with writing(config, f"go on: nmt train {shlex.quote(str(config))} --resume"):
+        with writing(config, f"go on: {shell('nmt', 'train', config, '--resume')}"):
             from nmt.train.session import go_on
 
             return _end(go_on(config, settings or [], device=device, budget=budget))

@@ -25,6 +25,7 @@ from nmt.cli.common import (
     what_decides,
 )
 from nmt.errors import UserError
+from nmt.told import tell
 
 if TYPE_CHECKING:
     from nmt.details import Details, Wanted
@@ -138,9 +139,9 @@ def translate(
         from nmt.evaluate import evaluate
 
         for score in evaluate(texts, [references], metrics=("bleu", "chrf")):
-            print(f"{score.name} {score.value:.2f}  {score.signature}", file=sys.stderr)
+            tell(f"{score.name} {score.value:.2f}  {score.signature}")
     if flag and not details:
-        print(f"{out.done.flagged:,} of {out.done.lines:,} lines flagged", file=sys.stderr)
+        tell(f"{out.done.flagged:,} of {out.done.lines:,} lines flagged")
     if out.done.problems and strict:
         raise UserError(f"{out.done.problems} of the lines could not be translated (see above)")
 
@@ -193,11 +194,11 @@ def _write(job: _Job, lines: Inputs, out: Output, number: int, result: Translati
     name, line = lines.place(number)
     if result.problem is not None:
         out.done.problems += 1
-        print(f"{name}, line {line}: left empty: {result.problem}", file=sys.stderr)
+        tell(f"{name}, line {line}: left empty: {result.problem}")
     if details.flags:
         out.done.flagged += 1
         if not job.details:
-            print(f"{name}, line {line}: {', '.join(details.flags)}", file=sys.stderr)
+            tell(f"{name}, line {line}: {', '.join(details.flags)}")
     if job.details:
         from nmt.details import record
 
@@ -259,7 +260,7 @@ def _partners(inputs: Inputs, path: Path | None, option: str) -> list[str] | Non
 
 def _asked_for(lines: Iterator[bytes]) -> Generator[list[bytes], None, None]:
     """A line at a time, with a prompt before each, until Ctrl-D."""
-    print("Type a sentence to translate; Ctrl-D ends.", file=sys.stderr)
+    tell("Type a sentence to translate; Ctrl-D ends.")
     while True:
         print("> ", end="", file=sys.stderr, flush=True)
         line = next(lines, None)

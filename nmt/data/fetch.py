@@ -236,7 +236,7 @@ def _download(card: Card, file: CardFile, draft: Path, bar: Callable[[str], Bar 
         raise UserError(
             f"{url}: cannot be downloaded",
             "Without a network, set NMT_MIRROR to a folder that has the file as "
-            f"{card.mirror}/{file.path} (or {file.name}).\nThe reason: {error}",
+            f"{card.mirror}/{file.path} (or {file.name}). The reason: {error}",
         ) from error
 
 

@@ -17,7 +17,8 @@ from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent, Event, 
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from nmt.errors import UserError
-from nmt.records import is_text, whole_number
+from nmt.records import whole_number
+from nmt.told import is_text
 
 Key = tuple[str, ...]
 

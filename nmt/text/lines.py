@@ -20,6 +20,7 @@ from nmt.errors import UserError
 from nmt.files import REFUSALS, unwritable, writing
 from nmt.limits import LINE_BYTES, RECORD_BYTES
 from nmt.text.documents import HEAD, check_head, convert
+from nmt.told import is_closed_output
 
 BOM = b"\xef\xbb\xbf"
 GZIP_MAGIC = b"\x1f\x8b"
@@ -325,6 +326,8 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 
 def _standard_output() -> Iterator[TextIO]:
     """Standard output as UTF-8 with LF, whatever the platform says; on a terminal by lines, and what it can show."""
+    if is_closed_output():
+        raise UserError("standard output is closed", "Name a file with -o, or open it.")
     sys.stdout.flush()
     terminal = sys.stdout.isatty()
     stream = io.TextIOWrapper(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from nmt.rundir import RunDir
 from nmt.text.lines import count_lines
 from nmt.text.sampling import check_sampling
 from nmt.text.vectors import check_vectors, check_words
+from nmt.told import shell
 from nmt.train.checkpoint import trained_checkpoint
 from nmt.train.fused import check_compiler
 from nmt.train.metrics import Console
@@ -67,7 +67,7 @@ def begin(order: Order, config: Config) -> int:
 
     origin = {} if weights is None else {"init_from": str(weights.resolve()), "keep": list(order.keep)}
     run, prepared = _make_run(order, config, other, vectors, origin, console)
-    with writing(order.out, f"go on: nmt train {shlex.quote(str(order.out))} --resume"), world:
+    with writing(order.out, f"go on: {shell('nmt', 'train', order.out, '--resume')}"), world:
         world.tell({"run": str(run.path), "budget": order.budget, **origin})
         return train_run(run, prepared, console, place, world, budget=order.budget, init_from=weights, keep=order.keep)
 

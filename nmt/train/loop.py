@@ -21,6 +21,7 @@ from nmt.models.build import build_model
 from nmt.report import write_report
 from nmt.rundir import RunDir
 from nmt.text.sampling import make_samplers
+from nmt.told import shell
 from nmt.train.checkpoint import (
     checkpoint_name,
     remove_others,
@@ -199,7 +200,7 @@ def train(
                 save_checkpoint(run, model, optimizer, state, mean)
 
     if caught:
-        console.say(f"interrupted: saved at step {state.step}. To go on: nmt train {run.path} --resume")
+        console.say(f"interrupted: saved at step {state.step}. To go on: {shell('nmt', 'train', run.path, '--resume')}")
         return Outcome(state.step, run.pointed("best"), state.best, caught)
     console.say(reason)
     with interpreted():

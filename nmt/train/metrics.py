@@ -225,9 +225,9 @@ class Console:
         elif note:
             self.say(f"step {step}  epoch {float(values['epoch']):.2f}  {note}  lr {float(values['lr']):.2e}")
 
-    def say(self, text: str) -> None:
-        """A line that stays; plain text, never markup."""
-        self._out.print(*map(visible, text.split("\n")), sep="\n")
+    def say(self, *lines: str) -> None:
+        """Lines that stay; plain text, never markup."""
+        self._out.print(*map(visible, lines), sep="\n")
 
     def close(self) -> None:
         if self._bar is not None:
@@ -277,7 +277,7 @@ class Reporter:
             self._attention.write(step, {"src": attention.src, "tgt": attention.tgt, "weights": weights})
         for sample in samples:
             self._samples.write(step, sample)
-            self.console.say("\n".join(f"  {name:<10} {visible(text)}" for name, text in sample.items()))
+            self.console.say(*(f"  {name:<10} {text}" for name, text in sample.items()))
 
 
 def cut_back(path: Path, step: int, say: Callable[[str], None]) -> None:

@@ -12,6 +12,7 @@ from nmt.settings.load import load_config, said
 from nmt.settings.paths import check_files
 from nmt.text.documents import check_settings
 from nmt.text.lines import check_inputs
+from nmt.told import shell
 
 
 class Order(NamedTuple):
@@ -40,7 +41,7 @@ class Order(NamedTuple):
         if self.path is not None and self.path.is_dir():
             raise UserError(
                 f"{self.path} is a folder, not a file of settings",
-                f"to go on with a run: nmt train {self.path} --resume",
+                f"to go on with a run: {shell('nmt', 'train', self.path, '--resume')}",
             )
         check_settings(self.path)
         config = self.load()

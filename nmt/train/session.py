@@ -18,6 +18,7 @@ from nmt.data.prepare import Prepared, open_prepared
 from nmt.device import describe_machine, is_emulated, resolve_precision
 from nmt.errors import UserError
 from nmt.rundir import RunDir, describe_software
+from nmt.told import shell
 from nmt.train.fused import check_compiler
 from nmt.train.loop import Outcome, train
 from nmt.train.metrics import Console
@@ -54,8 +55,8 @@ def train_run(
     several = f" by {world.size} processes" if world.size > 1 else ""
     console.say(
         f"training {run.path} on {device}{several} in {settings.precision}: "
-        f"{len(prepared.train):,} pairs, dev {len(prepared.dev):,}\n"
-        f"watch {run.path / 'report.html'} in a browser"
+        f"{len(prepared.train):,} pairs, dev {len(prepared.dev):,}",
+        f"watch {run.path / 'report.html'} in a browser",
     )
     if is_emulated(settings.precision, device):
         console.say(
@@ -93,7 +94,7 @@ def go_on(path: Path, overrides: Sequence[str], *, device: str, budget: float | 
         raise UserError(
             f"a run that goes on keeps its settings: {', '.join(fixed)} cannot change",
             f"what may: {', '.join(f'train.{name}' for name in RESUMABLE)}; for others start a new run "
-            f"(--init-from {path} takes its weights)",
+            f"(--init-from {shell(path)} takes its weights)",
         )
     world = this_world()
     place = world.device(device)
@@ -156,13 +157,14 @@ def _say_what_next(run: RunDir, outcome: Outcome, console: Console) -> None:
     if outcome.score is None:
         console.say(f"{run.path} has not been validated yet: go on with more steps, --set train.steps=N")
         return
-    name = shlex.quote(str(run.path))
+    name = shell(run.path)
     console.say(
-        f"best: {outcome.best} (dev {run.config.train.metric} {outcome.score:.3f})\nNext:\n"
-        f"  nmt translate {name} INPUT -o OUTPUT\n"
-        f"  nmt evaluate {name} --src SOURCE --ref REFERENCE\n"
-        f"  nmt plot {name} SOURCE -o PICTURES\n"
-        f"Curves, samples and their attention: {run.path / 'report.html'}"
+        f"best: {outcome.best} (dev {run.config.train.metric} {outcome.score:.3f})",
+        "Next:",
+        f"  nmt translate {name} INPUT -o OUTPUT",
+        f"  nmt evaluate {name} --src SOURCE --ref REFERENCE",
+        f"  nmt plot {name} SOURCE -o PICTURES",
+        f"Curves, samples and their attention: {run.path / 'report.html'}",
     )
 
 

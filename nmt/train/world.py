@@ -14,7 +14,6 @@ import json
 import os
 import re
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -32,6 +31,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nmt.device import resolve_device
 from nmt.errors import UserError
 from nmt.records import whole_number
+from nmt.told import tell
 
 T = TypeVar("T")
 
@@ -209,7 +209,7 @@ class World:
         try:
             told = self._store.compare_set("nmt/failed", "", json.dumps([self.rank, str(error)]))
         except dist.DistError as gone:
-            print(f"rank {self.rank}: torchrun has gone ({gone})", file=sys.stderr)
+            tell(f"rank {self.rank}: torchrun has gone ({gone})")
             return
         rank, message = json.loads(told)
         others = rank != self.rank
@@ -219,7 +219,7 @@ class World:
         if broken or (others and isinstance(error, dist.DistError)):
             cause = f"rank {rank} has failed" if others else "it has lost another process"
             line = re.sub(r"^\[.*?\] ", "", str(error).partition("\n")[0])
-            print(f"rank {self.rank} ends, because {cause} ({line})", file=sys.stderr)
+            tell(f"rank {self.rank} ends, because {cause} ({line})")
             raise SystemExit(1) from error
 
 
