@@ -171,11 +171,12 @@ def run() -> None:
 
 
 def _tell(error: UserError) -> None:
-    """Lines of a message are indented but for the first, so that a line feed in a name begins none."""
-    for text in (f"error: {error.message}", error.hint):
-        if text is not None:
-            first, *more = text.split("\n  ")
-            tell(first, *(f"  {line}" for line in more))
+    """Lines of a message are indented but for the first, so that a line feed in a name begins none; a hint has names as
+    a shell takes them."""
+    first, *more = f"error: {error.message}".split("\n  ")
+    tell(first, *(f"  {line}" for line in more))
+    if error.hint is not None:
+        tell(*error.hint.split("\n"))
 
 
 def _drop_output() -> None:

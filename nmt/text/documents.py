@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nmt.errors import UserError
+from nmt.told import shell
 
 HEAD = 4096
 """So many first bytes tell."""
@@ -88,7 +89,7 @@ def check_settings(path: Path | None) -> None:
 
 
 def _hint(kind: Kind, path: Path) -> str:
-    return kind.hint.format(file=path, stem=path.name.partition(".")[0])
+    return kind.hint.format(file=shell(path), stem=shell(path.name.partition(".")[0]))
 
 
 def _kind_of_text(head: bytes) -> Kind | None:
