@@ -47,7 +47,8 @@ def average(
     if not checkpoints:
         raise UserError(f"{run} has no validated checkpoint yet", "it gets one every train.validate_every steps")
     if asked is not None and asked > len(checkpoints):
-        raise UserError(f"{run} keeps {len(checkpoints)} checkpoints, not {asked}", "train.keep says how many are kept")
+        hint = "train.keep_last and train.keep_best say how many are kept"
+        raise UserError(f"{run} keeps {len(checkpoints)} checkpoints, not {asked}", hint)
     chosen = choose(checkpoints, settings.metric, which, asked or (settings.average or AverageConfig()).count)
     name = out or f"average-{which}-{len(chosen)}"
     if os.path.lexists(folder.checkpoints / name) and not is_average(folder.checkpoints / name):

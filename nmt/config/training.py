@@ -160,17 +160,28 @@ class TrainConfig(Settings):
     metric: Literal["bleu", "chrf", "loss"] = Field("bleu", description="the development score that chooses `best`")
     patience: PositiveInt | None = Field(None, description="stop after so many validations without a better score")
     samples: Annotated[int, Field(ge=0)] = Field(4, description="translations shown at each validation")
-    keep: PositiveInt = Field(5, description="checkpoints kept: so many of the last and so many of the best")
+    keep_last: PositiveInt = Field(
+        2, description="so many of the last checkpoints stay on disk, with all that training needs to go on from them"
+    )
+    keep_best: PositiveInt = Field(
+        2, description="so many of the best stay, as weights alone; at least as many as are averaged at the end"
+    )
     average: AverageConfig | None = AverageConfig()
     mean_decay: Rate = Field(
         0.0, description="judge and save a running mean of the weights, such as 0.999 (exponential); 0 = themselves"
     )
 
-    @model_validator(mode="after")
-    def _enough_are_kept(self) -> Self:
-        if self.average is not None and self.average.count > self.keep:
-            raise ValueError(f"average.count is {self.average.count}, but only keep: {self.keep} checkpoints are kept")
-        return self
+    @property
+    def last_kept(self) -> int:
+        """How many of the last checkpoints stay, those for the average at the end included."""
+        average = self.average
+        return max(self.keep_last, average.count if average is not None and average.which == "last" else 0)
+
+    @property
+    def best_kept(self) -> int:
+        """The same of the best ones."""
+        average = self.average
+        return max(self.keep_best, average.count if average is not None and average.which == "best" else 0)
 
     @model_validator(mode="after")
     def _rate_lasts(self) -> Self:

@@ -27,6 +27,8 @@ MOST_BYTES = 2**18
 MOST_VALUES = 5_000
 """In it, with each alias written out."""
 MOST_DEPTH = 20
+RENAMED: dict[Key, tuple[Key, ...]] = {("train", "keep"): (("train", "keep_last"), ("train", "keep_best"))}
+"""What settings of earlier versions, which are read for ever, are called now."""
 
 
 class Origin(NamedTuple):
@@ -46,9 +48,16 @@ class Layers:
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[Key, Origin] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._rename()
+
     def put(self, key: Key, value: Any, origin: Origin) -> None:
         """Sets the value at `key`, making the sections above it where there are none. An item of a list that is a
         section has its number, from 1, as key."""
+        if key in RENAMED:
+            for now in RENAMED[key]:
+                self.put(now, value, origin)
+            return
         section: Any = self.values
         for depth, name in enumerate(key[:-1], start=1):
             if isinstance(section, dict) and section.get(name) is None:
@@ -64,6 +73,19 @@ class Layers:
         section[key[-1]] = value
         self.origins = {old: who for old, who in self.origins.items() if old[: len(key)] != key}
         self.origins[key] = origin
+        self._rename()
+
+    def _rename(self) -> None:
+        """Gives what stands under an old name the new ones, but for those that are there as well."""
+        for old, names in RENAMED.items():
+            section, origin = look_up(self.values, old[:-1]), self.origins.pop(old, None)
+            if not isinstance(section, dict) or old[-1] not in section:
+                continue
+            value = section.pop(old[-1])
+            for name in names:
+                section.setdefault(name[-1], value)
+                if origin is not None:
+                    self.origins.setdefault(name, origin)
 
     def origin(self, key: Key) -> Origin | None:
         """Who set the value at `key`, or the innermost section around it."""

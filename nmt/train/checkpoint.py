@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nmt.config import TrainConfig
 from nmt.errors import UserError
-from nmt.files import json_text, remove_leftovers, written_aside
+from nmt.files import json_text, remove_leftovers, write_atomically, written_aside
 from nmt.layout import STEP_DRAFT, is_checkpoint, make_room
 from nmt.records import read_json
 from nmt.rundir import (
@@ -71,6 +72,7 @@ def restore(
         names = names[names.index(last) :] + names[: names.index(last)][::-1]
     elif names:
         report(f"{run.path / 'last'} names no checkpoint that is there: going on from the newest")
+    names = [name for name in names if name == last or (run.checkpoints / name / OPTIMIZER).is_file()]
     first_error: UserError | None = None
     for name in names:
         try:
@@ -96,7 +98,7 @@ def restore(
 def tidy(run: RunDir, state: TrainState) -> None:
     """After `restore`: deletes checkpoints that `state` does not know, and what was left half-written, in the run or
     beside it."""
-    remove_others(run, [c.name for c in state.checkpoints])
+    thin_out_disk(run, state)
     remove_leftovers(run.path)
     final = run.path.resolve()
     remove_leftovers(final.parent, final.name)
@@ -120,15 +122,42 @@ def start_from(
 
 
 def trained_checkpoint(run: RunDir) -> Path:
-    """The folder of the best checkpoint that training itself wrote; an average has no optimizer's memory."""
-    scored = scored_checkpoints(run)
+    """The folder of the best checkpoint with an optimizer's memory: neither an average, nor one kept for its score."""
+    scored = [c for c in scored_checkpoints(run) if (run.checkpoints / c.name / OPTIMIZER).is_file()]
     return run.checkpoint(ranked(run.config.train.metric, scored)[0].name if scored else "last")
 
 
-def thin_out(checkpoints: Sequence[Scored], metric: str, keep: int) -> list[Scored]:
-    """The last `keep` and the best `keep` of them, oldest first."""
-    kept = {*checkpoints[-keep:], *ranked(metric, list(checkpoints))[:keep]}
+def thin_out(checkpoints: Sequence[Scored], metric: str, *, last: int, best: int) -> list[Scored]:
+    """So many of the last and so many of the best of them, oldest first."""
+    kept = {*checkpoints[-last:], *ranked(metric, list(checkpoints))[:best]}
     return [c for c in checkpoints if c in kept]
+
+
+def thin_out_disk(run: RunDir, state: TrainState) -> None:
+    """Deletes checkpoints that `state` does not know, and the optimiser's memory of all but the last
+    `train.keep_last`: training goes on from these alone."""
+    names = [c.name for c in state.checkpoints]
+    remove_others(run, names)
+    for name in names[: -run.config.train.keep_last]:
+        if name != _pointed(run, "last") and is_checkpoint(run.checkpoints / name):
+            (run.checkpoints / name / OPTIMIZER).unlink(missing_ok=True)
+
+
+def say_disk(model: nn.Module, settings: TrainConfig) -> str:
+    """How much the checkpoints of a training take at most, in words."""
+    weights = sum(tensor.nbytes for tensor in distinct_tensors(model).values())
+    trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    whole = weights + 2 * trained + (trained if settings.mean_decay else 0)  # Adam has two numbers for each weight
+    others = max(settings.last_kept - settings.keep_last, 0) + settings.best_kept + (settings.average is not None)
+    total = (settings.keep_last + 1) * whole + others * weights  # one more while it is written
+    return (
+        f"checkpoints take up to {_megabytes(total)}: the last {settings.keep_last} of {_megabytes(whole)}, to go on "
+        f"from, and the best {settings.best_kept} of {_megabytes(weights)} (train.keep_last, train.keep_best)"
+    )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.{0 if size >= 1e7 else 1}f} MB"
 
 
 def remove_others(run: RunDir, keep: Collection[str]) -> None:
@@ -184,6 +213,12 @@ def is_average(folder: Path) -> bool:
         return is_checkpoint(folder) and "average_of" in read_json(folder / STATE)
     except UserError:
         return False
+
+
+def score_average(run: RunDir, name: str, score: float) -> None:
+    """Notes the development score of an average beside those of its parts."""
+    path = run.checkpoints / name / STATE
+    write_atomically(path, json_text({**read_json(path), "score": score}))
 
 
 def choose(checkpoints: Sequence[Scored], metric: str, which: str, count: int) -> list[Scored]:

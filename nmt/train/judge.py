@@ -9,38 +9,70 @@ from nmt.config import PlateauSchedule, TrainConfig
 from nmt.data.prepare import Prepared
 from nmt.models.seq2seq import Seq2Seq
 from nmt.rundir import MODEL, RunDir, load_weights
-from nmt.train.checkpoint import checkpoint_name, choose, thin_out, write_average
+from nmt.train.checkpoint import checkpoint_name, choose, score_average, thin_out, write_average
 from nmt.train.metrics import Console, Reporter, Values
 from nmt.train.optim import after_validation
 from nmt.train.state import Scored, TrainState, improves
+from nmt.train.trouble import CALMER
 from nmt.train.validate import Validation, validate
 from nmt.train.world import World
 
+LITTLE_BLEU, LITTLE_CHRF = 1.0, 30.0
+"""Below both, translations have little to do with their references. Sentences of a word or two have chrF, no BLEU."""
+EARLY = 0.2
+"""The share of the steps in which that is no bad sign."""
+
 
 def remember(state: TrainState, validation: Validation, settings: TrainConfig) -> bool:
-    """Takes a validation into the state; whether it is the best so far."""
+    """Takes a validation into the state; whether it is the best so far.
+
+    Where training has diverged, the checkpoint is no better than any, and takes the place of none.
+    """
     score = validation.score(settings.metric)
-    improved = improves(settings.metric, score, state.best)
+    improved = not validation.diverged and improves(settings.metric, score, state.best)
     state.best = score if improved else state.best
     state.stale = 0 if improved else state.stale + 1
     if isinstance(settings.schedule, PlateauSchedule):
         state.plateau_scale, state.plateau_stale = after_validation(
             settings.schedule, scale=state.plateau_scale, stale=state.plateau_stale, improved=improved
         )
-    scored = Scored(checkpoint_name(state.step), state.step, score)
-    state.checkpoints = thin_out([*state.checkpoints, scored], settings.metric, settings.keep)
+    if not validation.diverged:
+        scored = [*state.checkpoints, Scored(checkpoint_name(state.step), state.step, score)]
+        state.checkpoints = thin_out(scored, settings.metric, last=settings.last_kept, best=settings.best_kept)
     return improved
 
 
-def report_validation(reporter: Reporter, state: TrainState, validation: Validation, *, improved: bool) -> None:
+def report_validation(
+    reporter: Reporter, state: TrainState, validation: Validation, settings: TrainConfig, *, improved: bool
+) -> None:
     values: Values = {"dev_loss": validation.loss, "dev_bleu": validation.bleu, "dev_chrf": validation.chrf}
     reporter.console.say(
         f"step {state.step}  dev loss {validation.loss:.3f}  BLEU {validation.bleu:.2f}  chrF {validation.chrf:.2f}"
         + ("  (best so far)" if improved else "")
     )
+    for line in _in_words(validation, state.step, settings.steps):
+        reporter.console.say(f"  {line}")
     reporter.samples(state.step, validation.samples, validation.maps)
     reporter.write(state.step, {**values, "seconds": round(state.seconds, 1)})
     reporter.sync()
+
+
+def _in_words(validation: Validation, step: int, steps: int) -> list[str]:
+    """What a person may make of scores that say little: training has diverged, or nothing is learned yet."""
+    knowing_nothing = f"{validation.guess:.1f}, that of a model that knows nothing"
+    if validation.diverged:
+        return [f"training has diverged: the loss is far above {knowing_nothing}; this checkpoint is not used", CALMER]
+    if validation.bleu >= LITTLE_BLEU or validation.chrf >= LITTLE_CHRF:
+        return []
+    if step <= EARLY * steps:
+        return [
+            f"a BLEU of nearly 0 is normal at {step / steps:.0%} of the steps: the loss falls first, from "
+            f"{knowing_nothing}"
+        ]
+    return [
+        f"hardly anything is learned after {step / steps:.0%} of the steps. Does line N of one file translate line N "
+        "of the other? Does the loss still fall? Little text needs many steps"
+    ]
 
 
 def judge_average(
@@ -69,7 +101,9 @@ def judge_average(
         model, prepared, run.config, device=device, precision=settings.precision, reading=reading, world=world
     )
     score = validation.score(settings.metric)
-    better = improves(settings.metric, score, state.best)
+    better = not validation.diverged and improves(settings.metric, score, state.best)
+    if world.is_first:
+        score_average(run, name, score)
     console.say(
         f"average of {', '.join(str(c.step) for c in chosen)}: dev loss {validation.loss:.3f}  "
         f"BLEU {validation.bleu:.2f}  chrF {validation.chrf:.2f}" + ("  (best)" if better else "  (not better)")

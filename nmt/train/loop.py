@@ -24,10 +24,11 @@ from nmt.text.sampling import make_samplers
 from nmt.told import shell
 from nmt.train.checkpoint import (
     checkpoint_name,
-    remove_others,
     restore,
     save_checkpoint,
+    say_disk,
     start_from,
+    thin_out_disk,
     tidy,
 )
 from nmt.train.fused import compile_layers, interpreted
@@ -36,6 +37,7 @@ from nmt.train.mean import RunningMean
 from nmt.train.metrics import Console, Reporter, Window
 from nmt.train.objective import Objective
 from nmt.train.optim import learning_rate, make_optimizer
+from nmt.train.pace import Pace
 from nmt.train.pretrained import pretrained_tables, start_from_vectors
 from nmt.train.state import TrainState
 from nmt.train.step import label_tokens, train_step
@@ -96,6 +98,7 @@ def train(
         console.say("the layers are compiled as batches come: the first updates take longer")
     optimizer, objective = make_optimizer(settings.optimizer, model), Objective(model, settings)
     mean = RunningMean(model, settings.mean_decay)
+    console.say(say_disk(model, settings))
     state = TrainState()
     if resume:
         if not world.is_first:
@@ -127,6 +130,7 @@ def train(
         guide=Guide(src, tgt) if config.model.guided_alignment else None,
     )
     window = Window(device, state.window)
+    pace = Pace(console, settings, run.path, device=device.type, budget=max_seconds)
     began = time.monotonic()
     started = began - state.seconds
     out_of_time = False
@@ -161,15 +165,21 @@ def train(
             state.tokens += tokens
             state.seconds = time.monotonic() - started
             console.advance(state.step)
+            pace.advance(state.step, tokens)
             if max_seconds is not None:
                 out_of_time = bool(world.highest(time.monotonic() - began >= max_seconds))
 
-            if state.step % settings.log_every == 0:
-                report = {"epoch": round(state.pairs / prepared.train.pairs_per_epoch, 4), **window.report(), "lr": lr}
-                if reporter is not None:
+            to_log = state.step % settings.log_every == 0
+            if pace.due() or to_log:
+                means = window.report() if to_log else window.means()
+                report = {"epoch": round(state.pairs / prepared.train.pairs_per_epoch, 4), **means, "lr": lr}
+                if not to_log:
+                    console.write(state.step, report)
+                elif reporter is not None:
                     reporter.write(state.step, {**report, "tokens": state.tokens, "seconds": round(state.seconds, 1)})
             if state.step % settings.validate_every == 0 or state.step == settings.steps or out_of_time:
                 console.note("translating the development set")
+                validating = time.monotonic()
                 state.window = window.save()  # before the weights are judged: raises if they have diverged
                 with mean.judged(), memory_for_validation(), interpreted():
                     validation = validate(
@@ -187,12 +197,13 @@ def train(
                 state.seconds = time.monotonic() - started
                 if reporter is not None:
                     # Reported first: should the checkpoint not come about, resuming cuts the report off again.
-                    report_validation(reporter, state, validation, improved=improved)
+                    report_validation(reporter, state, validation, settings, improved=improved)
                     name = save_checkpoint(run, model, optimizer, state, mean)
                     if improved:
                         run.point("best", name)
-                    remove_others(run, [c.name for c in state.checkpoints])
+                    thin_out_disk(run, state)
                 window.restart_clock()
+                pace.validated(state.step, time.monotonic() - validating)
 
         if caught and run.pointed("last") != checkpoint_name(state.step):
             state.window = window.save()

@@ -60,18 +60,23 @@ class Window:
 
     def report(self) -> dict[str, float | int]:
         """Means since the last report, per label token and per step; then begins anew."""
-        objective, nll, norm = self._read()
+        self._read()
+        values = self.means()
+        self.sums.zero_()
+        self.tokens = self.steps = 0
+        self.restart_clock()
+        return values
+
+    def means(self) -> dict[str, float | int]:
+        """The same so far, whatever the numbers are; nothing begins anew."""
+        objective, nll, norm = self.sums.tolist()
         speed = self._timed_tokens / (time.perf_counter() - self._start)
-        values = {
+        return {
             "loss": objective / self.tokens,
             "nll": nll / self.tokens,
             "grad_norm": norm / self.steps,
             "tokens_per_second": round(speed, 1),
         }
-        self.sums.zero_()
-        self.tokens = self.steps = 0
-        self.restart_clock()
-        return values
 
     def _read(self) -> list[float]:
         values: list[float] = self.sums.tolist()

@@ -24,7 +24,17 @@ from nmt.train.loop import Outcome, train
 from nmt.train.metrics import Console
 from nmt.train.world import World, this_world
 
-RESUMABLE = ("steps", "patience", "log_every", "validate_every", "samples", "keep", "average", "accumulate")
+RESUMABLE = (
+    "steps",
+    "patience",
+    "log_every",
+    "validate_every",
+    "samples",
+    "keep_last",
+    "keep_best",
+    "average",
+    "accumulate",
+)
 """Settings of `train` that may change when a run goes on; any other would make it another experiment. But for
 `accumulate`, see `_check_batches`."""
 
@@ -155,7 +165,10 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], at: str = "") ->
 
 def _say_what_next(run: RunDir, outcome: Outcome, console: Console) -> None:
     if outcome.score is None:
-        console.say(f"{run.path} has not been validated yet: go on with more steps, --set train.steps=N")
+        console.say(
+            f"{run.path} has no checkpoint to translate with: it was not validated yet (go on with more steps, "
+            "--set train.steps=N), or training has diverged"
+        )
         return
     name = shell(run.path)
     console.say(

@@ -13,12 +13,17 @@ from nmt.errors import UserError
 from nmt.limits import enough_memory
 
 
+CALMER = (
+    "lower train.optimizer.lr, lengthen train.schedule.warmup or lower train.clip (0 = no clipping), or take "
+    "train.precision=float32 where it is bfloat16; --init-from RUN starts a new run from the best weights so far"
+)
+"""What helps where training has diverged."""
+
+
 def diverged(what: str) -> UserError:
     """`what` is not a finite number."""
     return UserError(
-        f"training has diverged: {what} is not a finite number; the last checkpoint, from before that, is kept",
-        "lower train.optimizer.lr, lengthen train.schedule.warmup or lower train.clip (0 = no clipping), or take "
-        "train.precision=float32 where it is bfloat16; --init-from RUN starts a new run from the best weights so far",
+        f"training has diverged: {what} is not a finite number; the last checkpoint, from before that, is kept", CALMER
     )
 
 

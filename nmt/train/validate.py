@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
@@ -32,6 +33,13 @@ class Validation(NamedTuple):
     chrf: float
     samples: list[dict[str, str]]  # source, reference, output
     maps: list[AttentionMap]  # of each sample's source and output; none without attention
+    guess: float  # the loss of who knows nothing: ln V, each token of the target vocabulary being as probable
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss is twice that of knowing nothing, or more: a perplexity beyond V^2, which no model has that
+        learns; one with random weights is near V."""
+        return self.loss >= 2 * self.guess
 
     def score(self, metric: str) -> float:
         return {"loss": self.loss, "bleu": self.bleu, "chrf": self.chrf}[metric]
@@ -72,7 +80,8 @@ def validate(
     maps = []
     if reading is not None and world.is_first:
         maps = _maps(model, prepared, samples, reading, device=device, max_tokens=config.search.max_tokens)
-    validation = Validation(loss, scores["bleu"], scores["chrf"], samples, maps)
+    guess = math.log(len(prepared.tokenizers[1]))
+    validation = Validation(loss, scores["bleu"], scores["chrf"], samples, maps, guess)
     model.train()
     return validation
 

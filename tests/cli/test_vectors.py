@@ -41,8 +41,7 @@ def here(tmp_path, monkeypatch):
         (tmp_path / f"{side}.vec").write_text("6 8\n" + "".join(f"{row}\n" for row in rows))
     monkeypatch.chdir(tmp_path)
     # The checkpoint before the first update goes at the first validation: kept here, to look at the start.
-    for module in ("loop", "checkpoint"):
-        monkeypatch.setattr(f"nmt.train.{module}.remove_others", lambda run, keep: None)
+    monkeypatch.setattr("nmt.train.checkpoint.remove_others", lambda run, keep: None)
     return tmp_path
 
 

@@ -51,7 +51,8 @@ train:
   log_every: 2
   validate_every: 3
   samples: 1
-  keep: 2
+  keep_last: 2
+  keep_best: 2
   average: {which: best, count: 2}
   mean_decay: 0.9
   metric: chrf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -19,9 +20,11 @@ from nmt.train.checkpoint import (
     remove_others,
     restore,
     save_checkpoint,
+    say_disk,
     scored_checkpoints,
     start_from,
     thin_out,
+    thin_out_disk,
     tidy,
     write_average,
 )
@@ -216,8 +219,9 @@ def test_resuming_points_best_back_to_a_checkpoint_of_training(training):
 
 def test_the_last_and_the_best_are_kept():
     scored = [Scored(f"step-{n:08d}", n, score) for n, score in enumerate([5.0, 9.0, 1.0, 8.0, 2.0, 3.0])]
-    assert [c.step for c in thin_out(scored, "bleu", 2)] == [1, 3, 4, 5]
-    assert [c.step for c in thin_out(scored, "loss", 2)] == [2, 4, 5]
+    assert [c.step for c in thin_out(scored, "bleu", last=2, best=2)] == [1, 3, 4, 5]
+    assert [c.step for c in thin_out(scored, "loss", last=2, best=2)] == [2, 4, 5]
+    assert [c.step for c in thin_out(scored, "bleu", last=1, best=3)] == [0, 1, 3, 5]
     assert [c.step for c in choose(scored, "bleu", "best", 3)] == [0, 1, 3]
     assert [c.step for c in choose(scored, "loss", "best", 2)] == [2, 4]
     assert [c.step for c in choose(scored, "bleu", "last", 9)] == [0, 1, 2, 3, 4, 5]
@@ -236,6 +240,32 @@ def test_only_unwanted_checkpoints_and_leftovers_are_removed(training):
         "step-00000002",  # best
         "step-00000003",  # last
     ]
+
+
+def test_only_the_last_have_what_training_needs_to_go_on(training):
+    """The others are weights, and no training tries to go on from them."""
+    thin_out_disk(training.run, training.state)
+    folders = [training.run.checkpoints / c.name for c in training.state.checkpoints]
+    assert [(folder / OPTIMIZER).exists() for folder in folders] == [False, True, True]
+    assert all((folder / MODEL).exists() for folder in folders)
+    for folder in folders[1:]:
+        (folder / OPTIMIZER).write_bytes(b"cut")
+    with pytest.raises(UserError, match="no checkpoint to go on from"):
+        training.restore()
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_what_is_said_to_go_on_disk_is_what_does(tmp_path, decay):
+    """At most: two of the last, one more that is being written, the best and an average."""
+    training = Training(tmp_path / "run", decay=decay)
+    training.step()
+    training.save(1.0)
+    sizes = {path.name: path.stat().st_size for path in training.run.checkpoint("last").iterdir()}
+    settings = TrainConfig(mean_decay=decay)
+    expected = 3 * (sizes[MODEL] + sizes[OPTIMIZER]) + (settings.average.count + 1) * sizes[MODEL]
+    said = say_disk(training.model, settings)
+    number = re.match(r"checkpoints take up to ([\d.]+) MB: the last 2 .* and the best 5 ", said)
+    assert float(number[1]) == pytest.approx(expected / 1e6, rel=0.2, abs=0.06)  # a file of so small ones has headers
 
 
 def test_the_average_is_the_mean_of_every_tensor(training):

@@ -203,10 +203,7 @@ def test_one_mistake(here: Path, text: str, expected: str) -> None:
         ("align.heads=3", "--set align.heads: expected a list, found 3"),
         ("train={stepz: 1}", "--set train: train.stepz: unknown key; did you mean `steps`?"),
         ("train.steps=x", '--set train.steps: expected a whole number, found the text "x"'),
-        (
-            "train.average.count=9",
-            "--set train.average.count: train: average.count is 9, but only keep: 5 checkpoints are kept",
-        ),
+        ("train.keep_best=0", "--set train.keep_best: must be greater than 0, found 0"),
         ("train.seed.x=1", "--set train.seed.x: train.seed is not a section, but 4"),
         ("train.steps", "--set train.steps: expected KEY=VALUE"),
         ("train..steps=1", "--set train..steps=1: expected KEY=VALUE"),
@@ -365,3 +362,25 @@ def test_an_item_that_is_not_there(here: Path) -> None:
     place = "--set data.more.2.weight"
     assert message(text, "data.more.2.weight=2") == f"{place}: data.more.2 is not a section, but nothing"
     assert message(text, "data.more.1=2") == "--set data.more.1: data.more is not a section, but a list"
+
+
+def test_what_was_called_keep_is_read_for_ever(here: Path) -> None:
+    """It meant so many of the last and so many of the best. Who comes later, and who says it by its new name, wins."""
+
+    def kept(text: str, *overrides: str) -> tuple[int, int]:
+        train = load(text, *overrides).train
+        return train.keep_last, train.keep_best
+
+    assert kept("train: {keep: 4}") == (4, 4)
+    assert kept("train: {keep: 4, keep_last: 1}") == (1, 4)
+    assert kept("train: {keep: 4}", "train.keep_best=3") == (4, 3)
+    assert kept("train: {keep: 4}", "train={keep: 3}") == (3, 3)
+    assert kept(dump_config(Config()), "train.keep=3") == (3, 3)
+    assert "c.yaml:2: train.keep_last: must be greater than 0, found 0" in message("train:\n  keep: 0\n")
+
+
+def test_as_many_stay_as_are_averaged() -> None:
+    assert (Config().train.last_kept, Config().train.best_kept) == (2, 5)
+    train = load_config(None, ["train.average.which=last", "train.average.count=3", "train.keep_best=4"]).train
+    assert (train.last_kept, train.best_kept) == (3, 4)
+    assert load_config(None, ["train.average=null"]).train.best_kept == 2
