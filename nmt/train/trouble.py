@@ -12,7 +12,6 @@ from nmt.data.batch import Batch
 from nmt.errors import UserError
 from nmt.limits import enough_memory
 
-
 CALMER = (
     "lower train.optimizer.lr, lengthen train.schedule.warmup or lower train.clip (0 = no clipping), or take "
     "train.precision=float32 where it is bfloat16; --init-from RUN starts a new run from the best weights so far"
