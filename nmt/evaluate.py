@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+from sacrebleu.metrics.base import Metric, Score, Signature
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.metrics.ter import TER
+from sacrebleu.significance import PairedTest, Result
 
 from nmt.errors import UserError
-
-if TYPE_CHECKING:
-    from sacrebleu.metrics.base import Metric
 
 METRICS = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER", "exact": "exact"}
 """The names of the metrics, as asked for and as printed."""
@@ -16,6 +19,12 @@ METRICS = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER", "ex
 TOKENIZE = ("13a", "intl", "char", "zh", "none")
 """How BLEU cuts words: 13a is the field's default, none takes the text as tokenized, char and zh are for scripts
 without spaces."""
+
+RESAMPLES, TRIALS = 1000, 10_000
+"""Of sacrebleu's paired bootstrap (Koehn 2004) and approximate randomization (Riezler and Maxwell 2005)."""
+
+MOST_RESAMPLED = 10_000
+"""Lines beyond which no interval is made: sacrebleu holds all resamples at once, 1 GB for chrF of so many."""
 
 
 class MetricScore(NamedTuple):
@@ -25,6 +34,22 @@ class MetricScore(NamedTuple):
     value: float  # TER: edits per 100 reference words, less is better; all others: 0 to 100, more is better
     signature: str
     details: dict[str, Any]  # BLEU: n-gram precisions, brevity penalty, lengths; TER: edits, length; exact: lines equal
+    interval: tuple[float, float] | None = None  # 95 %, by a bootstrap over lines; see `compare`
+
+
+class Difference(NamedTuple):
+    """What a system's score differs by from that of the first, and how often chance alone would make it differ so."""
+
+    value: float
+    p_bootstrap: float
+    p_randomization: float
+
+
+class Compared(NamedTuple):
+    """What one metric says of several systems, in their order."""
+
+    scores: list[MetricScore]
+    differences: list[Difference | None]  # None of the first system, and where nothing was resampled
 
 
 def evaluate(
@@ -41,13 +66,49 @@ def evaluate(
     `tokenize` are for BLEU (and chrF, exact: lowercase); TER ignores case in any event, as is usual.
     Raises UserError for an unknown metric or tokenization, unequal lengths, and when there is nothing to score.
     """
-    for n, reference in enumerate(references, start=1):
-        if len(reference) != len(hypotheses):
-            raise UserError(f"reference {n} has {len(reference)} lines, the hypotheses {len(hypotheses)}")
-    if not references or not hypotheses:
-        raise UserError(f"nothing to score: {len(hypotheses)} hypotheses, {len(references)} references")
-    check_metrics(metrics, tokenize)
-    return [_score(name, hypotheses, references, lowercase=lowercase, tokenize=tokenize) for name in metrics]
+    _check(hypotheses, references, metrics, tokenize)
+    makers = (_metric(name, lowercase=lowercase, tokenize=tokenize) for name in metrics)
+    return [_score(name, metric, hypotheses, references) for name, metric in zip(metrics, makers, strict=True)]
+
+
+def compare(
+    metric: str,
+    systems: Sequence[Sequence[str]],
+    references: Sequence[Sequence[str]],
+    *,
+    lowercase: bool = False,
+    tokenize: str = "13a",
+) -> Compared:
+    """One metric of the translations of one or more systems, with 95 % intervals by a bootstrap over lines, and tests
+    of each system against the first: sacrebleu's paired bootstrap and approximate randomization.
+
+    Neither intervals nor tests are made of one line, nor of more than `MOST_RESAMPLED`. Raises UserError as `evaluate`.
+    """
+    for system in systems:
+        _check(system, references, [metric], tokenize)
+    one = _remembering(_metric(metric, lowercase=lowercase, tokenize=tokenize))
+    scores = [_score(metric, one, system, references) for system in systems]
+    differences: list[Difference | None] = [None] * len(systems)
+    if not 2 <= len(references[0]) <= MOST_RESAMPLED:
+        return Compared(scores, differences)
+    drawn = _paired("bs", one, systems, references)
+    scores = [s._replace(interval=_interval(result)) for s, result in zip(scores, drawn, strict=True)]
+    if len(systems) > 1:
+        shuffled = _paired("ar", one, systems, references)
+        for n in range(1, len(systems)):
+            value = scores[n].value - scores[0].value
+            differences[n] = Difference(value, _p(drawn[n], value), _p(shuffled[n], value))
+    return Compared(scores, differences)
+
+
+def worst_lines(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], count: int, *, lowercase: bool = False
+) -> list[tuple[int, float]]:
+    """The lines, counted from 1, with the lowest chrF of their own, and that; the lowest first."""
+    metric = CHRF(lowercase=lowercase)
+    lines = zip(hypotheses, zip(*references, strict=True), strict=True)
+    scored = [(metric.sentence_score(line, refs).score, n) for n, (line, refs) in enumerate(lines, start=1)]
+    return [(n, score) for score, n in sorted(scored)[:count]]
 
 
 def check_metrics(metrics: Sequence[str], tokenize: str) -> None:
@@ -59,22 +120,29 @@ def check_metrics(metrics: Sequence[str], tokenize: str) -> None:
             raise UserError(f"unknown metric `{name}`", f"There are: {', '.join(METRICS)}.")
 
 
-def _score(
-    name: str, hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, lowercase: bool, tokenize: str
-) -> MetricScore:
-    if name == "exact":
-        return _exact(hypotheses, references, lowercase=lowercase)
-    from sacrebleu.metrics.bleu import BLEU
-    from sacrebleu.metrics.chrf import CHRF
-    from sacrebleu.metrics.ter import TER
+def _check(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], metrics: Sequence[str], tokenize: str
+) -> None:
+    for n, reference in enumerate(references, start=1):
+        if len(reference) != len(hypotheses):
+            raise UserError(f"reference {n} has {len(reference)} lines, the hypotheses {len(hypotheses)}")
+    if not references or not hypotheses:
+        raise UserError(f"nothing to score: {len(hypotheses)} hypotheses, {len(references)} references")
+    check_metrics(metrics, tokenize)
 
+
+def _metric(name: str, *, lowercase: bool, tokenize: str) -> Metric:
     makers: dict[str, Callable[[], Metric]] = {
         "bleu": lambda: BLEU(lowercase=lowercase, tokenize=tokenize, force=True),  # force: no talk of tokenized periods
         "chrf": lambda: CHRF(lowercase=lowercase),
         "chrf++": lambda: CHRF(lowercase=lowercase, word_order=2),
         "ter": TER,
+        "exact": lambda: Exact(lowercase),
     }
-    metric = makers[name]()
+    return makers[name]()
+
+
+def _score(name: str, metric: Metric, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> MetricScore:
     score = metric.corpus_score(hypotheses, references)
     details: dict[str, Any] = {}
     if name == "bleu":
@@ -86,14 +154,79 @@ def _score(
         }
     elif name == "ter":
         details = {"edits": score.num_edits, "reference_length": score.ref_length}
+    elif name == "exact":
+        details = {"equal": score.equal}
     return MetricScore(METRICS[name], float(score.score), str(metric.get_signature()), details)
 
 
-def _exact(hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, lowercase: bool) -> MetricScore:
-    def form(line: str) -> str:
-        return line.lower() if lowercase else line
+def _remembering(metric: Metric) -> Metric:
+    """The metric, counting each system's lines once: a score and its tests ask three times, and TER is slow."""
+    count, known = metric._extract_corpus_statistics, dict[int, Any]()
 
-    accepted = ({form(line) for line in lines} for lines in zip(*references, strict=True))
-    equal = sum(form(line) in lines for line, lines in zip(hypotheses, accepted, strict=True))
-    signature = f"nrefs:{len(references)}|case:{'lc' if lowercase else 'mixed'}"
-    return MetricScore(METRICS["exact"], 100 * equal / len(hypotheses), signature, {"equal": equal})
+    def once(hypotheses: Sequence[str], references: Sequence[Sequence[str]] | None) -> Any:
+        if id(hypotheses) not in known:
+            known[id(hypotheses)] = count(hypotheses, references)
+        return known[id(hypotheses)]
+
+    metric._extract_corpus_statistics = once  # type: ignore[method-assign]
+    return metric
+
+
+def _paired(
+    kind: str, metric: Metric, systems: Sequence[Sequence[str]], references: Sequence[Sequence[str]]
+) -> list[Result]:
+    """What a test of sacrebleu's says of each system, beside the first."""
+    named = [(str(n), system) for n, system in enumerate(systems)]
+    samples = RESAMPLES if kind == "bs" else TRIALS
+    _, found = PairedTest(named, {"": metric}, references, test_type=kind, n_samples=samples)()
+    (results,) = (results for name, results in found.items() if name != "System")
+    return [result for result in results if isinstance(result, Result)]
+
+
+def _p(result: Result, difference: float) -> float:
+    """sacrebleu counts the draws that differ more, and so has its least p for systems that do not differ at all."""
+    assert result.p_value is not None
+    return float(result.p_value) if difference else 1.0
+
+
+def _interval(result: Result) -> tuple[float, float]:
+    assert result.mean is not None
+    assert result.ci is not None
+    return float(result.mean - result.ci), float(result.mean + result.ci)
+
+
+class _ExactScore(Score):
+    def __init__(self, equal: int, lines: int) -> None:
+        super().__init__("exact", 100 * equal / lines)
+        self.equal = equal
+
+
+class _ExactSignature(Signature):
+    def __init__(self, args: dict[str, Any]) -> None:
+        super().__init__(args)
+        self.info |= {"case": "lc" if args["lowercase"] else "mixed", "version": None}  # sacrebleu has no part in it
+
+
+class Exact(Metric):
+    """The percentage of lines that equal a reference of theirs, each character of it."""
+
+    _SIGNATURE_TYPE = _ExactSignature
+
+    def __init__(self, lowercase: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.lowercase = lowercase
+
+    def _preprocess_segment(self, sent: str) -> str:
+        return sent.lower() if self.lowercase else sent
+
+    def _extract_reference_info(self, refs: Sequence[str]) -> dict[str, Any]:
+        return {"accepted": refs}
+
+    def _compute_segment_statistics(self, hypothesis: str, ref_kwargs: dict[str, Any]) -> list[int]:
+        return [int(hypothesis in ref_kwargs["accepted"]), 1]
+
+    def _compute_score_from_stats(self, stats: Any) -> _ExactScore:
+        return _ExactScore(int(stats[0]), int(stats[1]))
+
+    def _aggregate_and_compute(self, stats: Any) -> _ExactScore:
+        return self._compute_score_from_stats([sum(column) for column in zip(*stats, strict=True)])

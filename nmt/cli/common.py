@@ -124,3 +124,13 @@ def tracked(items: Iterable[T], doing: str, total: int) -> Iterator[T]:
 
     console = Console(stderr=True)
     yield from track(items, doing, total=total, console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """A line on standard error that says what is being worked out, when that is a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status(what) if console.is_terminal else contextlib.nullcontext():
+        yield

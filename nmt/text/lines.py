@@ -53,18 +53,18 @@ class BadLineError(ValueError):
     """Why a line is not text."""
 
 
-def raw_lines(path: Path | None, *, record: bool = False) -> Generator[bytes, None, None]:
+def raw_lines(path: Path | None, *, record: bool = False, keep_mark: bool = False) -> Generator[bytes, None, None]:
     """Streams the lines of a file, or of standard input when `path` is None or `-`, without LF and one CR before it.
 
     A last line without LF counts, an empty file has no line. Gzip is told by content, not by name, and all its
-    members are read. A UTF-8 byte order mark at the start is removed. Of a line that is longer than LINE_BYTES no more
-    than a little beyond that is given, or ever in memory; `text_of` refuses it. `record`: the file is not sentences,
-    but JSON, links or the like: its lines may have RECORD_BYTES, and its name and form be any.
+    members are read. A UTF-8 byte order mark at the start is removed, but with `keep_mark`. Of a line that is longer
+    than LINE_BYTES no more than a little beyond that is given, or ever in memory; `text_of` refuses it. `record`: the
+    file is not sentences, but JSON, links or the like: its lines may have RECORD_BYTES, and its name and form be any.
 
     Raises UserError, at the first line that cannot be had, for a file that cannot be read, for damaged gzip data, for
     UTF-16 and UTF-32, for what is a document and not lines of text, and for lines that end in CR alone.
     """
-    most = RECORD_BYTES if record else LINE_BYTES
+    most, mark = RECORD_BYTES if record else LINE_BYTES, b"" if keep_mark else BOM
     rest, ended = bytearray(), 0  # the line whose LF has not come; how many have had theirs
     with _opened(path, record) as stream:
         while chunk := stream.read1(CHUNK):
@@ -73,7 +73,7 @@ def raw_lines(path: Path | None, *, record: bool = False) -> Generator[bytes, No
                 lines[0] = bytes(rest) + lines[0]
                 rest.clear()
                 if ended == 0:
-                    lines[0] = lines[0].removeprefix(BOM)
+                    lines[0] = lines[0].removeprefix(mark)
                 ended += len(lines)
                 for line in lines:
                     yield line.removesuffix(b"\r")
@@ -89,7 +89,7 @@ def raw_lines(path: Path | None, *, record: bool = False) -> Generator[bytes, No
             )
         if rest:
             line = bytes(rest).removesuffix(b"\r")
-            yield line.removeprefix(BOM) if ended == 0 else line
+            yield line.removeprefix(mark) if ended == 0 else line
 
 
 def check_inputs(*paths: Path | None, record: bool = False) -> None:
@@ -169,12 +169,12 @@ def decode_line(raw: bytes, name: str, number: int, most: int | None = None) -> 
 
 
 def read_lines(
-    path: Path, *, record: bool = False, tell: Callable[[str], object] | None = None
+    path: Path, *, record: bool = False, keep_mark: bool = False, tell: Callable[[str], object] | None = None
 ) -> Generator[str, None, None]:
     """Streams the lines of a UTF-8 file, as `raw_lines` and `decode_line` do. With `tell`, a line that is not text is
     an empty one, and `tell` is given the message."""
     name, most = name_of(path), RECORD_BYTES if record else None
-    with contextlib.closing(raw_lines(path, record=record)) as lines:
+    with contextlib.closing(raw_lines(path, record=record, keep_mark=keep_mark)) as lines:
         for number, raw in enumerate(lines, start=1):
             try:
                 yield decode_line(raw, name, number, most)

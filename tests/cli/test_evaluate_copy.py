@@ -139,7 +139,7 @@ def test_a_run_whose_corpus_is_gone(command, here: Path, tmp_path: Path) -> None
     ("arguments", "message"),
     [
         ((*HYP_FORM, "--copy"), "--copy looks for words of the source, and there is no --src\nName it: --src FILE."),
-        ((*HYP_FORM, "--src", "src"), "--src is for RUN or for --copy, and there is neither"),
+        ((*HYP_FORM, "--src", "src"), "--src is for RUN, for --copy or for --worst, and there is none of them"),
         ((*HYP_FORM, "--train", "train"), "--train is for --copy, which is not there"),
         (
             (*HYP_FORM, "--src", "src", "--copy", "--ref", "ref"),
@@ -149,7 +149,7 @@ def test_a_run_whose_corpus_is_gone(command, here: Path, tmp_path: Path) -> None
             (*HYP_FORM, "--src", "short", "--copy"),
             "the files do not match: hyp has 2 lines, short has 1",
         ),
-        ((*HYP_FORM, "--src", "src", "--copy", "-o", "out"), "-o is for what RUN translates, and there is no RUN"),
+        ((*HYP_FORM, "--src", "src", "--copy", "-o", "out"), "-o is for what one RUN translates, and there are none"),
         (
             (*HYP_FORM, "--src", "src", "--copy", "--train", "nowhere"),
             "nowhere: cannot be read: No such file or directory",
@@ -163,8 +163,7 @@ def test_a_run_whose_corpus_is_gone(command, here: Path, tmp_path: Path) -> None
         ),
         (
             ("evaluate", "run", "--hyp", "hyp", "--src", "src", "--ref", "ref", "--copy"),
-            "evaluate needs either RUN, --src and --ref, or --hyp and --ref\n"
-            "nmt evaluate RUN --src F --ref F    or    nmt evaluate --hyp F --ref F",
+            "--copy is of one system, and there are 2",
         ),
     ],
 )
@@ -244,11 +243,13 @@ def test_the_gate_in_details(command, here: Path, details: Path) -> None:
 def test_what_translate_says_is_what_evaluate_reads(command, here: Path, tmp_path: Path, name: str) -> None:
     write_run(tmp_path / "run", name, search=SearchConfig(max_ratio=1.0, max_extra=3), seed=3)
     (tmp_path / "src").write_text("w1 w2 Zora\n\nMia w3 Mia w9\nZora Mia Rex\n")
-    command("translate", tmp_path / "run", tmp_path / "src", "--details", "--nbest", 2, "-o", tmp_path / "details")
+    records = tmp_path / "details.jsonl"
+    command("translate", tmp_path / "run", tmp_path / "src", "--details", "--nbest", 2, "-o", records)
     command("translate", tmp_path / "run", tmp_path / "src", "-o", tmp_path / "hyp")
     form = ("--ref", tmp_path / "src", "--src", tmp_path / "src", "--copy", "--train", "train", "--json")
-    report = json.loads(command("evaluate", "--details", tmp_path / "details", *form)[0])
+    report = json.loads(command("evaluate", "--details", records, *form)[0])
     gate = report["copy"].pop("gate")
+    report["systems"][0]["system"] = str(tmp_path / "hyp")
     assert report == json.loads(command("evaluate", "--hyp", tmp_path / "hyp", *form)[0])
     written = [word for line in (tmp_path / "hyp").read_text().splitlines() for word in line.split()]
     assert gate["unknown"]["copied"] == sum(word in ("Zora", "Mia", "Rex") for word in written) > 0

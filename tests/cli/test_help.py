@@ -110,7 +110,7 @@ def test_evaluate_scores_a_file(tmp_path: Path) -> None:
     (tmp_path / "ref").write_text("the cat sat on the mat\nhello big world\n")
     (tmp_path / "long").write_text("the cat sat on the mat\nhello big world\nmore\n")
     result = nmt("evaluate", "--hyp", "hyp", "--ref", "ref", "--ref", "ref", cwd=tmp_path)
-    values = [line.split()[:2] for line in result.stdout.splitlines()]
+    values = [line.split()[:2] for line in result.stdout.splitlines() if line[0] != " "]
     assert values == [["BLEU", "100.00"], ["chrF", "100.00"], ["TER", "0.00"]]
     assert "nrefs:2|case:mixed|eff:no|tok:13a|smooth:exp|version:" in result.stdout
     scores = json.loads(nmt("evaluate", "--hyp", "hyp", "--ref", "ref", "--json", cwd=tmp_path).stdout)

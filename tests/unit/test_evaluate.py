@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import random
 from functools import cache
 from pathlib import Path
 
 import pytest
+from sacrebleu.metrics.ter import TER
+from sacrebleu.significance import PairedTest
 
 from nmt.errors import UserError
-from nmt.evaluate import MetricScore, evaluate
+from nmt.evaluate import MetricScore, compare, evaluate
 
 NAMES = {"BLEU": "bleu", "chrF": "chrf", "chrF++": "chrf++"}
 
@@ -112,7 +115,7 @@ def test_exact_counts_lines_that_equal_a_reference() -> None:
         ([one, other], False, 2, "nrefs:2|case:mixed"),
     ):
         (score,) = evaluate(hypotheses, references, metrics=["exact"], lowercase=lowercase)
-        assert score == ("exact", pytest.approx(100 * equal / 3), signature, {"equal": equal})
+        assert score == ("exact", pytest.approx(100 * equal / 3), signature, {"equal": equal}, None)
 
 
 def test_what_is_refused() -> None:
@@ -124,3 +127,31 @@ def test_what_is_refused() -> None:
         evaluate(["a"], [["a"]], metrics=["bleurt"])
     with pytest.raises(UserError, match=r"^unknown tokenization `moses`\nThere are: 13a, "):
         evaluate(["a"], [["a"]], tokenize="moses")
+
+
+def test_tests_are_those_of_sacrebleu_and_count_each_line_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oracle is sacrebleu's own command on a metric without memory."""
+    draw = random.Random(1)
+    reference = [" ".join(draw.choices("abcdefgh", k=draw.randint(3, 9))) for _ in range(30)]
+    systems = [[line.replace("a", "b", n + 1) for line in reference] for n in range(3)]
+    counted = 0
+    count = TER._compute_segment_statistics
+
+    def counting(self: TER, hypothesis: str, ref_kwargs: dict[str, object]) -> object:
+        nonlocal counted
+        counted += 1
+        return count(self, hypothesis, ref_kwargs)
+
+    monkeypatch.setattr(TER, "_compute_segment_statistics", counting)
+    found = compare("ter", systems, [reference])
+    assert counted == 3 * 30
+    named = [(str(n), system) for n, system in enumerate(systems)]
+    _, drawn = PairedTest(named, {"TER": TER()}, [reference], test_type="bs")()
+    _, shuffled = PairedTest(named, {"TER": TER()}, [reference], test_type="ar")()
+    assert found.differences[0] is None
+    for n, (score, result) in enumerate(zip(found.scores, drawn["TER"], strict=True)):
+        assert score[:4] == evaluate(systems[n], [reference], metrics=["ter"])[0][:4]
+        assert score.interval == pytest.approx((result.mean - result.ci, result.mean + result.ci))
+    for difference, one, other in zip(found.differences[1:], drawn["TER"][1:], shuffled["TER"][1:], strict=True):
+        assert difference is not None
+        assert (difference.p_bootstrap, difference.p_randomization) == (one.p_value, other.p_value)
