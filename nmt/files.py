@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
+import fcntl
 import json
 import os
+import platform
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -41,11 +44,11 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 @contextmanager
-def written_aside(target: Path) -> Iterator[Path]:
+def written_aside(target: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """Gives an empty folder that becomes `target` once the block has ended well, and vanishes if it has not.
 
     Every file is on the disk before the name changes, so `target` is complete or absent. An older `target` is
-    replaced.
+    replaced, or with `overwrite` false a UserError unless it is an empty folder.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     draft, old = (target.with_name(f".{target.name}.{os.getpid()}.{end}") for end in ("tmp", "old.tmp"))
@@ -56,9 +59,14 @@ def written_aside(target: Path) -> Iterator[Path]:
         yield draft
         for path in (*draft.rglob("*"), draft):
             _fsync(path)
-        if target.exists():
+        if overwrite and target.exists():
             os.rename(target, old)
-        os.rename(draft, target)
+        try:
+            os.rename(draft, target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            raise UserError(f"{target} has come to be there meanwhile", "Choose another name.") from error
         _fsync(target.parent)
     except BaseException:
         if old.exists() and not target.exists():
@@ -67,6 +75,80 @@ def written_aside(target: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def owned(lock: Path, what: Path | str) -> Iterator[str]:
+    """Within it, whoever asks for this lock, in this process or another, gets a UserError that says who has it.
+
+    The file `lock` is locked, which ends with the process, however that ends, and holds its number, machine and time
+    for people to read. Gives what an owner that was killed, or one on a machine whose locks are not heard of here, has
+    left there: mostly nothing. The file goes at the end. OSError where it cannot be written.
+    """
+    handle, left = _lock(lock, what)
+    HELD.add(handle)
+    try:
+        now = datetime.datetime.now(datetime.UTC).isoformat(" ", "seconds")
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()} on {platform.node()} since {now}\n".encode(), 0)
+        yield left
+    finally:
+        if handle in HELD:  # else this is a process that was forked within the block
+            if _is_there(handle, lock):
+                lock.unlink()
+            HELD.remove(handle)
+            os.close(handle)
+
+
+HELD: set[int] = set()
+"""Locks of this process."""
+
+
+def _let_go() -> None:
+    """In a process that was forked: what it kept open would keep the locks of the one that may have ended."""
+    for handle in HELD:
+        os.close(handle)
+    HELD.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+def lock_of(output: Path) -> Path:
+    """The lock of an output, which lies beside it."""
+    final = output.resolve()
+    return final.with_name(f".{final.name}.lock")
+
+
+def _lock(path: Path, what: Path | str) -> tuple[int, str]:
+    """A handle of the locked file, and what was in it."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        left = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise UserError(
+                f"{what} is being written by another command: {left or 'which has just begun'}",
+                "Wait until that has ended, or stop it.",
+            ) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+                os.close(handle)
+                raise
+            return handle, left  # a file system without locks: what was left can be told
+        if _is_there(handle, path):  # else the one before has removed it meanwhile
+            return handle, left
+        os.close(handle)
+
+
+def _is_there(handle: int, path: Path) -> bool:
+    """Whether the open file is the one that goes by this name."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def check_place(folder: Path) -> None:

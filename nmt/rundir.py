@@ -115,7 +115,8 @@ class RunDir:
         `data`, a prepared corpus on the same file system, is moved into the run. `facts` go into run.json.
         """
         cls.check_free(path, overwrite=overwrite)
-        with written_aside(path.resolve()) as draft:  # so that a link stays and what it points to is written
+        final = path.resolve()  # so that a link stays and what it points to is written
+        with written_aside(final, overwrite=overwrite) as draft:
             (draft / "config.yaml").write_text(dump_config(config), encoding="utf-8")
             (draft / "run.json").write_text(json_text({**(facts or {}), "sessions": []}), encoding="utf-8")
             (draft / "checkpoints").mkdir()

@@ -102,7 +102,7 @@ def prepare(
     tags = list(dict.fromkeys(more.tag for more in config.data.more if more.tag is not None))
     with _progress() as progress:
         train, dev = _split(config, progress, report)
-        with written_aside(folder) as draft:
+        with written_aside(folder, overwrite=False) as draft:
             if tokenizers is None:
                 report("learning the tokenizer")
                 tokenizers = learn_tokenizers(

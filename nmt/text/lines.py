@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from nmt.errors import UserError
-from nmt.files import REFUSALS, unwritable, writing
+from nmt.files import REFUSALS, lock_of, owned, unwritable, writing
 from nmt.limits import LINE_BYTES, RECORD_BYTES
 from nmt.text.documents import HEAD, check_head, convert
 from nmt.told import is_closed_output
@@ -296,22 +296,40 @@ def open_output(path: Path | None, *, overwrite: bool) -> Iterator[TextIO]:
             yield from _standard_output()
         return
     check_output(path, overwrite=overwrite)
-    final = path.resolve()  # so that a link stays and what it points to is written
-    aside = path.is_file() or not path.exists()
-    target = final.with_name(f".{final.name}.{os.getpid()}.tmp") if aside else path  # of a pipe only `path` is a name
+    if path.is_file() or not path.exists():
+        with output_file(path, overwrite=overwrite) as draft, draft.open("x", encoding="utf-8", newline="\n") as stream:
+            yield stream
+        return
     try:
-        stream = target.open("w", encoding="utf-8", newline="\n")
+        stream = path.open("w", encoding="utf-8", newline="\n")  # a device or a pipe
     except OSError as error:
         raise unwritable(path, error) from error
-    try:
-        with writing(path), stream:
-            yield stream
-        if aside:
-            target.replace(final)
-    except BaseException:
-        if aside:
-            target.unlink(missing_ok=True)
-        raise
+    with writing(path), stream:
+        yield stream
+
+
+@contextlib.contextmanager
+def output_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A name to write an output file under, beside its own, which it gets when the `with` block ends well.
+
+    Meanwhile no other command can write it. UserError as of `open_output`.
+    """
+    check_output(path, overwrite=overwrite)
+    final = path.resolve()  # so that a link stays and what it points to is written
+    draft = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(owned(lock_of(path), path))
+            draft.unlink(missing_ok=True)  # of a process that had our number and was killed
+        except OSError as error:
+            raise unwritable(path, error) from error
+        try:
+            with writing(path):
+                yield draft
+            check_output(path, overwrite=overwrite)  # it may be there by now
+            draft.replace(final)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:

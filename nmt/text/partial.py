@@ -14,27 +14,40 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from pydantic import ConfigDict
+
 from nmt.errors import UserError
-from nmt.files import REFUSALS, json_text, unwritable, write_atomically
-from nmt.records import read_json
+from nmt.files import REFUSALS, json_text, lock_of, owned, unwritable, write_atomically
+from nmt.records import Count, read_json
 from nmt.text.lines import check_output, is_stdout, open_output
 
 AFRESH = "Start again with --force."
+NOTHING = hashlib.sha256().hexdigest()
 
 
 @dataclass
 class Done:
     """How far the work is."""
 
-    lines: int = 0  # of the input
-    bytes: int = 0  # of the output
-    sha256: str = hashlib.sha256().hexdigest()  # of those lines, each with LF
-    problems: int = 0  # lines among them that could not be translated
-    flagged: int = 0  # translations among them that look wrong
+    lines: Count = 0  # of the input
+    bytes: Count = 0  # of the output
+    sha256: str = NOTHING  # of those lines, each with LF
+    written_sha256: str | None = NOTHING  # of those bytes; None: not known, as of files of an earlier version
+    problems: Count = 0  # lines among them that could not be translated
+    flagged: Count = 0  # translations among them that look wrong
+
+
+@dataclass
+class State(Done):
+    """What stands in FILE.partial.json."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    written_sha256: str | None = None
+    made_by: dict[str, Any] = field(kw_only=True)
 
 
 class Output:
@@ -61,19 +74,19 @@ class PartialFile(Output):
         self.path = path.resolve()  # so that a link stays and what it points to is written
         self.partial, self.state = partial_files(self.path)
         self._made_by: dict[str, Any] = json.loads(json.dumps(made_by))  # as it comes back from a file
-        self._digest = hashlib.sha256()
+        self._digest, self._written = hashlib.sha256(), hashlib.sha256()
         going_on = resume and self.partial.exists()
         self.done = self._read_state() if going_on else Done()
         self.kept = self.done.lines
         if not going_on:
             self._write_state()  # first, so that text never stands beside what another run says of it
         file = self.partial.open("r+b" if going_on else "w+b")
-        size = file.seek(0, os.SEEK_END)
-        file.truncate(file.seek(self.done.bytes))
         self.stream = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
-        if size < self.done.bytes:
+        try:
+            self._check_written()
+        except UserError:
             self.stream.close()
-            raise UserError(f"{self.partial} is shorter than {self.state.name} says", AFRESH)
+            raise
 
     def skip(self, lines: Iterator[bytes]) -> None:
         count = 0
@@ -85,6 +98,7 @@ class PartialFile(Output):
                 f"{self.partial} has translations of {self.done.lines:,} lines, and the input begins with others",
                 AFRESH,
             )
+        self.stream.buffer.truncate(self.done.bytes)  # only now that all fits: what a window left that was cut short
 
     def end_window(self, lines: Sequence[bytes], *, whole: bool) -> None:
         super().end_window(lines, whole=whole)
@@ -92,7 +106,10 @@ class PartialFile(Output):
             return
         self._digest.update(b"".join(line + b"\n" for line in lines))
         self.done.sha256 = self._digest.hexdigest()
-        self.done.bytes = self.stream.buffer.tell()
+        file, end = self.stream.buffer, self.stream.buffer.tell()
+        file.seek(self.done.bytes)
+        self._written.update(file.read(end - self.done.bytes))
+        self.done.bytes, self.done.written_sha256 = end, self._written.hexdigest()
         os.fsync(self.stream.fileno())  # the text is on the disk before the state that speaks of it
         self._write_state()
         self.kept = self.done.lines
@@ -110,15 +127,20 @@ class PartialFile(Output):
             self.partial.unlink(missing_ok=True)
             self.state.unlink(missing_ok=True)
 
+    def _check_written(self) -> None:
+        """UserError unless the file begins with what was written; then its end is to be written next."""
+        left = self.done.bytes
+        while left and (chunk := self.stream.buffer.read(min(left, 2**20))):
+            self._written.update(chunk)
+            left -= len(chunk)
+        if left:
+            raise UserError(f"{self.partial} is shorter than {self.state.name} says", AFRESH)
+        if self.done.written_sha256 not in (None, self._written.hexdigest()):
+            raise UserError(f"{self.partial} has been changed: it is not what {self.state.name} says", AFRESH)
+
     def _read_state(self) -> Done:
-        try:
-            state = read_json(self.state)
-            then, now = _flat(state.pop("made_by")), _flat(self._made_by)
-            done = Done(**state)
-        except UserError as error:
-            raise UserError(f"{error.message}: it would say what made {self.partial.name}", AFRESH) from error
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{self.state} is damaged: {error}", AFRESH) from error
+        state = asdict(read_json(self.state, State, AFRESH))
+        then, now = _flat(state.pop("made_by")), _flat(self._made_by)
         changes = [
             f"{key} was {then.get(key, 'absent')}, now {now.get(key, 'absent')}"
             for key in {**then, **now}
@@ -129,7 +151,7 @@ class PartialFile(Output):
                 f"{self.partial} was made in another way: {'; '.join(changes)}",
                 "Repeat the command as it was, or start again with --force.",
             )
-        return done
+        return Done(**state)
 
     def _write_state(self) -> None:
         write_atomically(self.state, json_text({"made_by": self._made_by, **asdict(self.done)}))
@@ -173,17 +195,40 @@ def open_resumable(path: Path | None, made_by: Mapping[str, Any], *, resume: boo
             yield Output(stream)
         return
     check_output(path, overwrite=overwrite)
-    partial, _ = partial_files(path.resolve())
-    if partial.exists() and not resume and not overwrite:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(owned(lock_of(path), path))
+            _check_ours(*partial_files(path.resolve()), known=resume or overwrite)
+            output = PartialFile(path, made_by, resume=resume)
+        except OSError as error:
+            raise unwritable(path, error) from error
+        yield from _kept(output, path, overwrite=overwrite)
+
+
+def _check_ours(partial: Path, state: Path, *, known: bool) -> None:
+    """UserError where another's file has one of these names, or where it is not `known` that there is an output to go
+    on with, or to give up."""
+    for one in (partial, state):
+        if one.is_symlink() or (one.exists() and not one.is_file()):
+            raise UserError(f"{one} is in the way: it is no file of this program", "Move it, or choose another name.")
+    if partial.exists() and not state.exists():
+        raise UserError(
+            f"{partial} is in the way: {state.name}, which would say what made it, is missing",
+            "Move it, or choose another name.",
+        )
+    if state.exists() and not partial.exists() and "made_by" not in read_json(state):
+        raise UserError(f"{state} is in the way: it is no file of this program", "Move it, or choose another name.")
+    if partial.exists() and not known:
         raise UserError(
             f"{partial}: a translation that was interrupted", "Go on with it: --continue. Start again: --force."
         )
-    try:
-        output = PartialFile(path, made_by, resume=resume)
-    except OSError as error:
-        raise unwritable(path, error) from error
+
+
+def _kept(output: PartialFile, path: Path, *, overwrite: bool) -> Iterator[Output]:
+    """Gives the output, and keeps what is finished of it where that breaks off."""
     try:
         yield output
+        check_output(path, overwrite=overwrite)  # it may be there by now
         output.finish()
     except BaseException as error:
         output.break_off()

@@ -222,14 +222,63 @@ def test_files_beside_the_partial_that_do_not_fit(
     command(*arguments, code=130)
     state, partial = tmp_path / "out.partial.json", tmp_path / "out.partial"
     known, written = state.read_text(), partial.read_bytes()
-    partial.write_bytes(written[:-1])
-    assert "is shorter than out.partial.json says" in command(*arguments, "--continue", code=2)[1]
-    for damage in (known[:20], "{}", json.dumps({**json.loads(known), "more": 1})):
+
+    def refused(message: str, *options: str) -> None:
+        """Twice with the same words, and nothing is changed."""
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+        for _ in range(2):
+            assert message in command(*arguments, *options, code=2)[1]
+            assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+    for cut in (0, 1, len(written) // 2, len(written) - 1):
+        partial.write_bytes(written[:cut])
+        refused("is shorter than out.partial.json says", "--continue")
+    for place in (0, len(written) // 2, len(written) - 1):
+        partial.write_bytes(written[:place] + b"\0" + written[place + 1 :] + b"more")
+        refused("out.partial has been changed: it is not what out.partial.json says", "--continue")
+    partial.write_bytes(written + b"w1 w")
+    lines = text.read_bytes()
+    text.write_bytes(b"w1\n" + lines)
+    refused("the input begins with others", "--continue")
+    refused("search.beam was 3, now 2", "--continue", "--beam", "2")
+    text.write_bytes(lines)
+    entries = json.loads(known)
+    damages = [{**entries, "more": 1}, {**entries, "lines": "8"}, {**entries, "bytes": -1}, {**entries, "made_by": 5}]
+    for damage in (known[:20], "{}", *map(json.dumps, damages)):
         state.write_text(damage)
-        assert "out.partial.json is damaged: " in command(*arguments, "--continue", code=2)[1]
+        refused("out.partial.json is damaged: ", "--continue")
     state.unlink()
-    _, err = command(*arguments, "--continue", code=2)
-    assert "out.partial.json is missing: it would say what made out.partial\nStart again with --force.\n" in err
+    for option in ("--continue", "--force"):  # without its word on what made it, it may be anybody's
+        refused("out.partial is in the way: out.partial.json, which would say what made it, is missing", option)
+    for path in (partial, state):
+        path.unlink(missing_ok=True)
+        path.symlink_to(tmp_path / "input")
+        for options in ((), ("--continue",), ("--force",)):
+            refused(f"{path} is in the way: it is no file of this program", *options)
+        path.unlink()
+        partial.touch()
+    partial.unlink()
+    state.write_text("{}")
+    refused("out.partial.json is in the way: it is no file of this program")
+    state.write_text(known)
+    interrupts.left = 10**9
+    command(*arguments)
+
+
+def test_an_output_of_an_earlier_version_is_gone_on_with(
+    command, run: Path, text: Path, tmp_path: Path, interrupts: Interrupts
+) -> None:
+    """Its state does not say what the text was."""
+    interrupts.left = 2
+    arguments = ["translate", run, text, "-o", tmp_path / "out"]
+    command(*arguments, code=130)
+    state = tmp_path / "out.partial.json"
+    entries = json.loads(state.read_text())
+    del entries["written_sha256"]
+    state.write_text(json.dumps(entries))
+    interrupts.left = 10**9
+    command(*arguments, "--continue")
+    assert (tmp_path / "out").read_text() == command("translate", run, text)[0]
 
 
 def test_where_nothing_can_be_gone_on_with(command, run: Path, text: Path, tmp_path: Path) -> None:
