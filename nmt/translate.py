@@ -34,12 +34,13 @@ from nmt.rundir import RunDir, load_model
 from nmt.search.beam import beam_search
 from nmt.search.hypothesis import Hypothesis
 from nmt.search.penalty import length_penalty
-from nmt.search.rules import AtLeast, Never, NoRepeat, NoUnknown, Prefixed, Rule
+from nmt.search.rules import AtLeast, ByText, NoRepeat, NoUnknown, Prefixed, Rule
 from nmt.search.sampling import sample
 from nmt.shortlist import Shortlist, read_shortlist
 from nmt.text.lines import BadLineError, text_of
 from nmt.text.tokenizer import Tokenizer
 from nmt.text.windows import PATIENCE, windows
+from nmt.text.wording import Banned, Repeated, TextRule, Wording
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -111,6 +112,9 @@ class Translator:
         self.search = search
         self.device = device
         self.shortlist = shortlist
+        rules: list[TextRule] = [Banned(search.ban, tokenizers[1])] if search.ban else []
+        rules += [Repeated(search.no_repeat_words)] if search.no_repeat_words else []
+        self._wording = Wording(rules, tokenizers[1]) if rules else None
 
     @classmethod
     def load(
@@ -339,8 +343,11 @@ class Translator:
             rules.append(NoUnknown())
         if search.no_repeat:
             rules.append(NoRepeat(search.no_repeat))
-        if search.ban:
-            rules.append(Never([self.tokenizers[1].encode(phrase) for phrase in search.ban]))
+        if self._wording is not None:
+            extras = [() if task.example.copies is None else task.example.copies.extras for task in tasks]
+            given = [len(task.prefix) for task in tasks]
+            forbidden = self._wording.forbidden
+            rules.append(ByText(lambda n, ids: forbidden(ids, extras[n], given=len(ids) == given[n])))
         if any(len(task.prefix) for task in tasks):
             rules = [Prefixed([task.prefix for task in tasks], rules, self.device)]
         return rules

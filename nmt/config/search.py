@@ -87,8 +87,11 @@ class SearchConfig(Settings):
     min_ratio: Annotated[float, Field(ge=0)] = Field(0.0, description="shortest output: min_ratio * source")
     min_length: PositiveInt = Field(1, description="and never fewer tokens than this, the end counted")
     no_repeat: NotNegative = Field(0, description="so many tokens in a row are never written twice; 0 = may be")
+    no_repeat_words: NotNegative = Field(0, description="nor so many words, as white space separates them; 0 = may be")
     no_unk: bool = Field(False, description="never write <unk>")
-    ban: Annotated[tuple[str, ...], Strict(False)] = Field((), description="words or phrases that are never written")
+    ban: Annotated[tuple[str, ...], Strict(False)] = Field(
+        (), description="words or phrases that are never written, as words of their own, however they are cut"
+    )
     sampling: SamplingConfig | None = Field(None, description="draw outputs instead of searching for the best")
     mbr: MbrConfig | None = Field(None, description="choose among the samples, or the beam, by minimum Bayes risk")
     max_tokens: PositiveInt = Field(16384, description="size of a batch: source tokens times beams, padding included")

@@ -8,7 +8,7 @@ Shapes: B sentences still searched, K beams, C columns, P tokens, t tokens writt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -37,6 +37,15 @@ class Columns:
             place, here = same.int().argmax(dim=-1), same.any(dim=-1)
         masked = torch.where(where & here, -torch.inf, 0.0)
         log_probs += torch.zeros_like(log_probs).scatter_reduce_(2, place, masked, "amin")
+
+    def forbid_all(self, log_probs: Tensor, tokens: Tensor) -> None:
+        """Masks the tokens that [B,K,V] says, V of any length; in log_probs [B,K,C]."""
+        if self.tokens is None:
+            log_probs[..., : tokens.shape[-1]].masked_fill_(tokens[..., : log_probs.shape[-1]], -torch.inf)
+            return
+        known = self.tokens.clamp_max(tokens.shape[-1] - 1)[:, None].expand(-1, log_probs.shape[1], -1)
+        there = (self.tokens < tokens.shape[-1])[:, None]
+        log_probs.masked_fill_(tokens.gather(2, known) & there, -torch.inf)
 
     def keep_only(self, log_probs: Tensor, tokens: Tensor) -> None:
         """Masks all but one token of each sentence, `tokens` [B]. If it has no column, all are masked."""
@@ -92,22 +101,22 @@ class NoRepeat:
         step.columns.forbid(log_probs, runs[..., -1], again)
 
 
-class Never:
-    """Sequences of tokens that are not written anywhere."""
+class ByText:
+    """Which tokens may not come next is asked of what is written so far. So rules about text are none about tokens."""
 
-    def __init__(self, sequences: Sequence[Ids]) -> None:
-        self.sequences = [list(sequence) for sequence in sequences if len(sequence)]
+    def __init__(self, forbidden: Callable[[int, Sequence[int]], frozenset[int]]) -> None:
+        """`forbidden`: the number of a sentence and what is written of it -> tokens."""
+        self.forbidden = forbidden
 
     def __call__(self, log_probs: Tensor, step: Step) -> None:
-        written = step.written
-        for *before, last in self.sequences:
-            if len(before) > written.shape[2]:
-                continue
-            tail = written[:, :, written.shape[2] - len(before) :]
-            begun = (tail == torch.tensor(before, device=tail.device, dtype=tail.dtype)).all(
-                -1, keepdim=True
-            )  # [B,K,1]
-            step.columns.forbid(log_probs, torch.full_like(begun, last, dtype=torch.int64), begun)
+        rows = zip(step.sentences.tolist(), step.written.tolist(), strict=True)
+        found = [[self.forbidden(sentence, ids) for ids in beams] for sentence, beams in rows]
+        numbers = {tokens: n for n, tokens in enumerate({tokens for beams in found for tokens in beams})}
+        table = torch.zeros(len(numbers), 1 + max((max(t, default=0) for t in numbers), default=0), dtype=torch.bool)
+        for tokens, n in numbers.items():
+            table[n, list(tokens)] = True
+        places = torch.tensor([[numbers[tokens] for tokens in beams] for beams in found])
+        step.columns.forbid_all(log_probs, table[places].to(log_probs.device))
 
 
 class Prefixed:

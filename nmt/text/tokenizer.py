@@ -352,7 +352,6 @@ def _load(folder: Path, stem: str) -> Tokenizer:
         for token in tokens:  # a line feed in one would make two lines of a translation
             if token.split() != [token] if words else len(token) != 1:
                 raise ValueError(f"{token!r} is no {'word' if words else 'character'}")
-        "".join(tokens).encode()  # ValueError where one is no text
         return WordTokenizer(tokens, settings) if words else CharacterTokenizer(tokens, settings)
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         raise UserError(f"{path}: not a tokenizer saved by nmt: {error}") from error

@@ -9,10 +9,10 @@ from oracles import TablePredictor, exhaustive
 from zoo import MEAN, TGT_SIZE, build, collate, each_model, sentences
 
 from nmt.config import AveragePenalty, GnmtPenalty, NoPenalty, RewardPenalty
-from nmt.data.batch import PAD, UNK
+from nmt.data.batch import EOS, PAD, UNK
 from nmt.search.beam import beam_search, top
 from nmt.search.penalty import best_possible, length_penalty
-from nmt.search.rules import AtLeast, Columns, Never, NoRepeat, NoUnknown, Prefixed, Step
+from nmt.search.rules import AtLeast, ByText, Columns, NoRepeat, NoUnknown, Prefixed, Step
 
 CPU = torch.device("cpu")
 PENALTIES = {
@@ -28,13 +28,26 @@ def runs(tokens, size):
     return [tuple(tokens[n : n + size]) for n in range(len(tokens) - size + 1)]
 
 
+def never(*sequences):
+    """Sequences of tokens that are not written, by a function of what is written so far."""
+
+    def forbidden(sentence, ids):
+        return frozenset(last for *before, last in sequences if ids[len(ids) - len(before) :] == before)
+
+    return ByText(forbidden)
+
+
 RULES = {
     "none": ([], lambda t: True),
     "no unknown": ([NoUnknown()], lambda t: UNK not in t),
     "no token twice": ([NoRepeat(1)], lambda t: len(set(t)) == len(t)),
     "no bigram twice": ([NoRepeat(2)], lambda t: len(set(runs(t, 2))) == len(runs(t, 2))),
-    "never 4": ([Never([[4]])], lambda t: 4 not in t),
-    "never 3 4 and 5 5": ([Never([[3, 4], [5, 5]])], lambda t: not {(3, 4), (5, 5)} & set(runs(t, 2))),
+    "never 4": ([never([4])], lambda t: 4 not in t),
+    "never 3 4 and 5 5": ([never([3, 4], [5, 5])], lambda t: not {(3, 4), (5, 5)} & set(runs(t, 2))),
+    "no end after 4": (
+        [ByText(lambda _, ids: frozenset([EOS, 99]) if ids[-1:] == [4] else frozenset())],
+        lambda t: t[-1:] != [4],
+    ),
     "at least 3": ([AtLeast(torch.full((50,), 3))], lambda t: len(t) + 1 >= 3),
     "after 4": ([Prefixed([[4]] * 50, [], CPU)], lambda t: t[:1] == [4]),
     "after 4 4, then no bigram twice": (
@@ -121,7 +134,7 @@ def test_what_a_prefix_can_still_reach_bounds_all_that_follows(penalty):
 
 def test_rules_that_leave_nothing_give_nothing():
     tables = TablePredictor.random(3, 5, 5, seed=1)
-    rules = [Prefixed([[4, 4, 4, 4], [4], []], [NoUnknown(), Never([[4]]), AtLeast(torch.tensor([5, 3, 1]))], CPU)]
+    rules = [Prefixed([[4, 4, 4, 4], [4], []], [NoUnknown(), never([4]), AtLeast(torch.tensor([5, 3, 1]))], CPU)]
     found = search(tables, 2, [5, 4, 4], rules=rules)
     assert [[h.tokens for h in hypotheses] for hypotheses in found] == [[[4, 4, 4, 4]], [], [[]]]
 
@@ -210,7 +223,7 @@ def test_rules_find_their_tokens_in_a_shortlist():
     written = torch.tensor([[[9, 5]], [[8, 8]]])
     step = Step(torch.arange(2), written, columns)
     log_probs = torch.zeros(2, 1, 6)
-    Never([[5, 9], [8, 8], [7]])(log_probs, step)
+    never([5, 9], [8, 8], [7], [500])(log_probs, step)
     assert log_probs[:, 0].tolist() == [[0, 0, 0, 0, -torch.inf, 0], [0, 0, 0, 0, -torch.inf, 0]]
     log_probs = torch.zeros(2, 1, 6)
     Prefixed([[1, 1, 5], [1, 1, 9]], [], CPU)(log_probs, step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 import unicodedata
 
 import pytest
@@ -254,7 +255,7 @@ def test_one_line_whatever_the_vocabulary_holds(tmp_path):
         assert not {"\n", "\r"} & set(text)
         assert b"".join(tokenizer.spell([4, 5, 6, 7], ["e\nf"])).decode().split() == text.split()
         (tmp_path / "joint.json").write_text(json.dumps({"settings": config.model_dump(), "tokens": ["a", "d\ud800"]}))
-        with pytest.raises(UserError, match="not a tokenizer saved by nmt"):
+        with pytest.raises(UserError, match="joint.json is damaged"):
             load_tokenizers(tmp_path)
 
 
@@ -496,12 +497,12 @@ def test_what_is_saved_is_loaded(tmp_path, config):
 def test_a_damaged_tokenizer_is_named(tmp_path):
     with pytest.raises(UserError) as caught:
         load_tokenizers(tmp_path)
-    assert caught.value.message == f"{tmp_path / 'src.json'}: cannot be read: No such file or directory"
+    assert caught.value.message == f"{tmp_path / 'src.json'} is missing"
     for content in ("{", "[]", "{}", '{"settings": {"kind": "wurds"}}', '{"settings": {"kind": "words"}, "tokens": 3}'):
         (tmp_path / "src.json").write_text(content)
         with pytest.raises(UserError) as caught:
             load_tokenizers(tmp_path)
-        assert caught.value.message.startswith(f"{tmp_path / 'src.json'}: not a tokenizer saved by nmt")
+        assert re.match(r".*src.json(: not a tokenizer saved by nmt| is damaged)", caught.value.message)
     tokenizer, _ = learned(SentencePieceConfig())
     tokenizer.save(tmp_path, "src")
     (tmp_path / "joint.model").write_bytes(b"abc")
