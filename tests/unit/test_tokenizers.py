@@ -255,7 +255,7 @@ def test_one_line_whatever_the_vocabulary_holds(tmp_path):
         assert not {"\n", "\r"} & set(text)
         assert b"".join(tokenizer.spell([4, 5, 6, 7], ["e\nf"])).decode().split() == text.split()
         (tmp_path / "joint.json").write_text(json.dumps({"settings": config.model_dump(), "tokens": ["a", "d\ud800"]}))
-        with pytest.raises(UserError, match="joint.json is damaged"):
+        with pytest.raises(UserError, match=r"joint\.json is damaged"):
             load_tokenizers(tmp_path)
 
 
