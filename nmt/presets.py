@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from nmt.config import TokenizerConfig
+from nmt.config import TokenizerConfig, TrainConfig
 
 
 class Preset(NamedTuple):
@@ -66,6 +66,9 @@ PRESETS = (
 
 PATIENCE = 10
 
+PASSES, LOWER, TOKENS_PER_PAIR = 20, 5, 30
+"""Of a training that goes on with other text: passes over it, what the rate is divided by, and a guess."""
+
 Reason = tuple[tuple[str, ...], str]
 
 
@@ -75,15 +78,21 @@ class Choice(NamedTuple):
     pairs: int
     settings: dict[str, Any]
     reasons: list[Reason]
+    why: str = ", and no model in the settings"
+
+    def only(self, *sections: str) -> Choice:
+        """The same without other sections of the settings."""
+        kept = {name: section for name, section in self.settings.items() if name in sections}
+        return self._replace(settings=kept, why="")
 
 
-def choose(pairs: int, tokenizer: TokenizerConfig, *, learned: bool = True) -> Choice:
+def choose(pairs: int, tokenizer: TokenizerConfig, *, learned: bool = True, two_scripts: bool = False) -> Choice:
     """Settings for a corpus of so many pairs.
 
     `tokenizer` is what the user has said of it; it is left as it is where it is not `learned` for this run, or not
-    made of subwords.
+    made of subwords. `two_scripts`: the sides are written in different letters, so that they have no pieces in common.
     """
-    preset = next(preset for preset in PRESETS if pairs <= preset.most)
+    preset = _preset(pairs)
     subwords = tokenizer.kind == "sentencepiece"
     train: dict[str, Any] = {
         "steps": preset.steps,
@@ -94,14 +103,56 @@ def choose(pairs: int, tokenizer: TokenizerConfig, *, learned: bool = True) -> C
         "validate_every": preset.validate_every,
         "patience": PATIENCE,
     }
-    settings = {"data": {"max_tokens": preset.max_tokens}, "model": _model(preset, tokenizer.joint), "train": train}
-    if learned and tokenizer.kind == "sentencepiece" and tokenizer.path is None:
-        settings["tokenizer"] = {"size": preset.pieces}
+    cut = learned and tokenizer.kind == "sentencepiece" and getattr(tokenizer, "path", None) is None
+    joint = tokenizer.joint and not (cut and two_scripts)
+    settings = {"data": {"max_tokens": preset.max_tokens}, "model": _model(preset, joint), "train": train}
+    if cut:
+        settings["tokenizer"] = {"size": preset.pieces, **({} if joint == tokenizer.joint else {"joint": joint})}
     if subwords and getattr(tokenizer, "path", None) is None and preset.subword_dropout:
         unigram = getattr(tokenizer, "model", "bpe") == "unigram"
         sampled = {"kind": "unigram"} if unigram else {"kind": "bpe_dropout", "rate": preset.subword_dropout}
         train["subword_sampling"] = sampled
     return Choice(pairs, settings, _reasons(preset))
+
+
+def tune(pairs: int, before: TrainConfig, *, schedule: bool = False) -> Choice:
+    """Settings to go on with a trained model on so many pairs of other text: some twenty passes at a low rate.
+
+    `before` is how the model was trained. With `schedule` its rates go on.
+    """
+    preset = _preset(pairs)
+    updates = pairs * TOKENS_PER_PAIR / (preset.max_tokens * preset.accumulate)  # of one pass
+    steps = round(min(preset.steps, max(200, PASSES * updates)))
+    train: dict[str, Any] = {
+        "steps": steps,
+        "validate_every": round(min(preset.validate_every, max(20, updates))),
+        "patience": PATIENCE // 2,
+        "optimizer": {**before.optimizer.model_dump(), "lr": before.peak / LOWER},
+        "schedule": {"kind": "inverse_sqrt", "warmup": steps // 20},
+        "accumulate": preset.accumulate,
+        **before.model_dump(include={"label_smoothing", "consistency", "subword_sampling"}),
+    }
+    if schedule:
+        train |= before.model_dump(include={"optimizer", "schedule"})
+    rate = "as it went on" if schedule else f"1/{LOWER} of the highest rate so far, so that little is forgotten"
+    reasons: list[Reason] = [
+        (
+            ("train.steps", "train.validate_every", "train.patience"),
+            f"some {PASSES} passes; it stops by itself once it no longer gets better",
+        ),
+        (("train.optimizer.lr", "train.schedule.kind", "train.schedule.warmup"), rate),
+        (("data.max_tokens", "train.accumulate"), "batches for so much text"),
+        (
+            ("train.label_smoothing", "train.subword_sampling.kind", "train.consistency.kind"),
+            "as in the first training",
+        ),
+    ]
+    settings = {"data": {"max_tokens": preset.max_tokens}, "train": train}
+    return Choice(pairs, settings, reasons, " to go on with")
+
+
+def _preset(pairs: int) -> Preset:
+    return next(preset for preset in PRESETS if pairs <= preset.most)
 
 
 def _model(preset: Preset, joint: bool) -> dict[str, Any]:
@@ -132,6 +183,7 @@ def _reasons(preset: Preset) -> list[Reason]:
             if small
             else "more text bears more pieces",
         ),
+        (("tokenizer.joint",), "two writing systems have no pieces in common"),
         (
             ("model.encoder.kind", "model.encoder.layers", "model.encoder.width"),
             {
@@ -164,10 +216,17 @@ def explain(choice: Choice, said: Mapping[str, Any], config: Mapping[str, Any]) 
     lines = []
     for keys, why in choice.reasons:
         values = {key: _at(choice.settings, key) for key in keys if _at(said, key) is None}
-        chosen = [f"{key} {value}" for key, value in values.items() if value is not None and value == _at(config, key)]
+        chosen = [
+            f"{key} {_shown(value)}" for key, value in values.items() if value is not None and value == _at(config, key)
+        ]
         if chosen:
             lines.append(f"{', '.join(chosen)}: {why}")
     return lines
+
+
+def _shown(value: Any) -> str:
+    """As a file of settings has it."""
+    return str(value).lower() if isinstance(value, bool) else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _at(values: Any, key: str) -> Any:

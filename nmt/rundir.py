@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -264,12 +264,14 @@ def distinct_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {names[0]: tensor for names, tensor in _tied(model)}
 
 
-def load_weights(path: Path, model: nn.Module) -> None:
+def load_weights(path: Path, model: nn.Module, parts: Collection[str] | None = None) -> None:
     """Copies the tensors of a safetensors file into `model`; UserError unless they fit it exactly and are all
-    finite numbers."""
-    stored = read_tensors(path)
+    finite numbers. With `parts` (see `part_of`) only those of some parts, which have to fit."""
+    stored = {n: t for n, t in read_tensors(path).items() if parts is None or part_of([n]) in parts}
     problems = []
     for names, tensor in _tied(model):
+        if parts is not None and part_of(names) not in parts:
+            continue
         name = next((n for n in names if n in stored), None)
         if name is None:
             problems.append(f"{names[0]} is missing")
@@ -285,6 +287,12 @@ def load_weights(path: Path, model: nn.Module) -> None:
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise UserError(f"{path} does not fit the model: {'; '.join(problems[:3])}{more}")
+
+
+def part_of(names: Sequence[str]) -> str:
+    """The part of a model that a tensor of these names is of: embeddings, encoder, decoder or head. One that is shared
+    with an embedding is an embedding."""
+    return "embeddings" if any(".embedding." in name for name in names) else names[0].partition(".")[0]
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -41,6 +41,12 @@ def train(
         Path | None,
         typer.Option(help="Start from the best weights of this run, with its model and tokenizers.", metavar="RUN2"),
     ] = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(
+            help="Of it, only some: embeddings, encoder, decoder, head. The others start afresh.", metavar="PARTS"
+        ),
+    ] = None,
     keep: Annotated[
         str | None,
         typer.Option(help="With --init-from, take more than weights: optimizer, schedule or both.", metavar="WHAT"),
@@ -59,7 +65,7 @@ def train(
       nmt train rnn.yaml -o runs/rnn --set train.steps=2000
       nmt train runs/rnn --resume --set train.steps=4000
       nmt train transformer.yaml -o runs/night --max-time 8h
-      nmt train --src law.en --tgt law.de -o runs/law --init-from runs/first --keep optimizer,schedule
+      nmt train --src law.en --tgt law.de -o runs/law --init-from runs/first
       torchrun --nproc-per-node 2 -m nmt train transformer.yaml -o runs/two
     """
     if "WORLD_SIZE" in os.environ:
@@ -73,7 +79,7 @@ def train(
     budget = None if max_time is None else parse_time(max_time)
     if resume:
         texts = {"--src": src, "--tgt": tgt, "--dev-src": dev_src, "--dev-tgt": dev_tgt, "--data": data}
-        given = {**texts, "-o": out, "--init-from": init_from, "--keep": keep, "--force": force}
+        given = {**texts, "-o": out, "--init-from": init_from, "--parts": parts, "--keep": keep, "--force": force}
         if config is None or any(given.values()):
             unwanted = ", ".join(name for name, value in given.items() if value)
             raise UserError(
@@ -84,15 +90,23 @@ def train(
             from nmt.train.session import go_on
 
             return _end(go_on(config, settings or [], device=device, budget=budget))
-    if out is None:
-        raise UserError("no place for the run", "name a new folder: -o runs/first")
+    if config is not None and (config / "config.yaml").is_file():
+        raise UserError(f"{config} is a run", f"to go on with it: {shell('nmt', 'train', config, '--resume')}")
     section = _data_section(src, tgt, dev_src, dev_tgt, data)
-    kept = _kept(keep, init_from)
+    if config is None and not section:
+        raise UserError(
+            "there is nothing to train on",
+            "name two text files, nmt train --src train.en --tgt train.de -o runs/first, or a file of settings, which "
+            "`nmt init` writes",
+        )
+    if out is None:
+        raise UserError("-o is missing: the folder to make, for the run", "name a new one: -o runs/first")
+    taken, kept = _taken(parts, keep, init_from)
     with writing(out, "repeat the command"):
         from nmt.train.order import Order
 
         base = {"data": section} if section else {}
-        order = Order(config, settings or [], base, out, device, force, init_from, kept, budget)
+        order = Order(config, settings or [], base, out, device, force, init_from, taken, kept, budget)
         checked = order.checked()  # before anything heavy is imported
 
         from nmt.train.begin import begin
@@ -131,14 +145,27 @@ def _data_section(
     return {**section, "prepared": None} if src is not None else section
 
 
-def _kept(keep: str | None, init_from: Path | None) -> list[str]:
-    """What `--keep` names."""
+def _taken(parts: str | None, keep: str | None, init_from: Path | None) -> tuple[list[str], list[str]]:
+    """What `--parts` and `--keep` name."""
+    from nmt.train.inherit import PARTS
     from nmt.train.state import KEEPABLE
 
-    names = [] if keep is None else [name.strip() for name in keep.split(",")]
-    if names and init_from is None:
-        raise UserError("--keep says what to take from a run besides its weights", "name the run: --init-from RUN")
+    taken, kept = _names("--parts", parts, list(PARTS)), _names("--keep", keep, list(KEEPABLE))
+    if init_from is None and (taken or kept):
+        option, what = ("--parts", "of its weights") if taken else ("--keep", "besides its weights")
+        raise UserError(f"{option} says what to take from a run {what}", "name the run: --init-from RUN")
+    if kept and taken and len(taken) < len(PARTS):
+        raise UserError("--keep goes with the whole of a run, not with parts of it", "drop --keep or --parts")
+    return taken or list(PARTS), kept
+
+
+def _names(option: str, given: str | None, known: list[str]) -> list[str]:
+    names = [] if given is None else [name.strip() for name in given.split(",")]
     for name in names:
-        if name not in KEEPABLE:
-            raise UserError(f"--keep {name}: there is no such thing", f"it may be {' or '.join(KEEPABLE)}, or both")
-    return names
+        if name not in known:
+            choice = f"{', '.join(known[:-1])} or {known[-1]}"
+            raise UserError(
+                f"{option} {name}: there is no such thing",
+                f"it may be {choice}, or {'both' if len(known) == 2 else 'several, with commas between'}",
+            )
+    return list(dict.fromkeys(names))

@@ -172,6 +172,13 @@ class TrainConfig(Settings):
     )
 
     @property
+    def peak(self) -> float:
+        """The highest rate that the schedule comes to."""
+        if self.schedule.kind == "noam":
+            return float(self.optimizer.lr * (self.schedule.width * self.schedule.warmup) ** -0.5)
+        return self.optimizer.lr
+
+    @property
     def last_kept(self) -> int:
         """How many of the last checkpoints stay, those for the average at the end included."""
         average = self.average
@@ -188,6 +195,7 @@ class TrainConfig(Settings):
         if self.schedule.kind == "linear" and self.schedule.steps < self.steps:
             end = self.schedule.steps
             raise ValueError(
-                f"schedule.steps is {end}: the rate is 0 from update {end + 1} on, but steps is {self.steps}"
+                f"schedule.steps is {end}: the rate is 0 from update {end + 1} on, but steps is {self.steps}: "
+                "let both be the same"
             )
         return self

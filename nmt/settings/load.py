@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from nmt.config import Config
-from nmt.settings.layers import Key, Layers, Origin, leaves, look_up, new_yaml, parse_override
+from nmt.errors import UserError
+from nmt.settings.layers import Key, Layers, Origin, found_text, leaves, look_up, new_yaml, parse_override
 from nmt.settings.mistakes import explain, one_error
 from nmt.settings.paths import absolute, read_settings
 from nmt.settings.sections import complete
@@ -44,6 +45,25 @@ def load_config(
 def said(path: Path | None, overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
     """What `load_config` would be told, nested, without defaults."""
     return _layers(path, overrides, base).values
+
+
+def contradictions(
+    path: Path | None,
+    overrides: Sequence[str],
+    base: Mapping[str, Any] | None,
+    fixed: Mapping[str, Any],
+    where: object,
+) -> UserError | None:
+    """An error that lists each setting that is said to be another than in `fixed`, nested settings of `where`; a key
+    that they lack may be anything."""
+    layers, settled, problems = _layers(path, overrides, base), dict(leaves(fixed)), []
+    for key, value in leaves(layers.values):
+        if key in settled and value != settled[key]:
+            origin, dotted = layers.origin(key), ".".join(key)
+            subject = "" if origin is not None and origin.name == f"--set {dotted}" else f"{dotted}: "
+            ours, theirs = (found_text(one).removeprefix("the text ") for one in (value, settled[key]))
+            problems.append((origin, f"{subject}{ours}, but {theirs} in {where}"))
+    return one_error(problems) if problems else None
 
 
 def dump_config(config: Config) -> str:
@@ -77,4 +97,4 @@ def _lay_beneath(layers: Layers, values: Mapping[str, Any], at: Key = ()) -> Non
         if isinstance(value, Mapping):
             _lay_beneath(layers, value, key)
         elif name not in there:
-            layers.put(key, value, Origin("chosen for the size of the corpus"))
+            layers.put(key, value, Origin("taken or chosen where nothing is said"))

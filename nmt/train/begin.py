@@ -8,24 +8,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 
-from nmt.config import Config, WordsConfig
+from nmt.align.extract import choose_reading
+from nmt.config import AlignConfig, Config, WordsConfig
+from nmt.data.look import Text, look
 from nmt.data.prepare import Prepared, open_prepared, prepare
 from nmt.device import resolve_precision
 from nmt.errors import UserError
 from nmt.files import remove_leftovers, writing
 from nmt.models.build import build_model
-from nmt.presets import Choice, choose, explain
-from nmt.rundir import RunDir
-from nmt.text.lines import count_lines
+from nmt.presets import Choice, choose, explain, tune
+from nmt.rundir import MODEL, RunDir, load_weights
 from nmt.text.sampling import check_sampling
 from nmt.text.vectors import check_vectors, check_words
 from nmt.told import shell
-from nmt.train.checkpoint import trained_checkpoint
+from nmt.train.checkpoint import schedule_of, trained_checkpoint
 from nmt.train.fused import check_compiler
+from nmt.train.inherit import PARTS, takes_vocabulary
 from nmt.train.metrics import Console
 from nmt.train.order import Order
+from nmt.train.sense import check_sense, remarks
 from nmt.train.session import differences, fingerprints, train_run
 from nmt.train.world import this_world
 
@@ -37,79 +41,110 @@ def begin(order: Order, config: Config) -> int:
     """
     RunDir.check_free(order.out, overwrite=order.force)
     other = None if order.init_from is None else RunDir(order.init_from)
-    named = config.model.embedding.vectors
-    config, choice = _settle(order, config, other)
+    if other is not None:
+        other.check_code()
+        if "embeddings" in order.parts:
+            _check_vectors_of(other, config)
     _check_outside(order.out, config, order.init_from)
     if config.data.links is not None and not config.model.guided_alignment:
         raise UserError("data.links: nothing would learn from them", "set model.guided_alignment, perhaps to 0.05")
-    if config.model.own_code:  # its mistakes are told before hours are spent on the text
-        build_model(config.model, 4, 4)
-
     world = this_world()
     place = world.device(order.device)
     if config.train.compile:
         check_compiler(place)
-    vectors = [] if other is not None else _vectors_of(config)
+    vectors = [] if other is not None and "embeddings" in order.parts else _vectors_of(config)
     for file, _ in vectors:
         check_vectors(file, config.model.embedding.width)
-    weights = None if other is None else _weights_of(other, order.keep)
+    console = Console()
+    weights = None if other is None else _weights_of(other, order.keep, console)
+    _check_model(config, order, other, weights)
+
+    text = None if config.data.prepared is not None else look(config, console.say)
+    config, choice = _settle(order, config, other, text)
+    check_sense(config, order.said(), schedule_of(weights)[0] if weights and "schedule" in order.keep else 0)
     precision = resolve_precision(config.train.precision, place, trains_lstm=config.model.has_lstm)
     # fixed for the life of the run
     config = config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
-    console = Console()
-    if other is not None and (named or config.model.embedding.vectors):
+    if other is not None and "embeddings" in order.parts and config.model.embedding.vectors:
         console.say(f"word vectors are not read: the weights come from {order.init_from}")
+    if weights is not None and len(order.parts) < len(PARTS):
+        fresh = [part for part in PARTS if part not in order.parts]
+        tokenizers = [] if takes_vocabulary(order.parts) else ["tokenizers"]
+        console.say(f"taken from {order.init_from}: {', '.join(order.parts)}; new: {', '.join(tokenizers + fresh)}")
     if choice is not None:
-        where = f"(all is in {order.out / 'config.yaml'})"
-        console.say(f"{choice.pairs:,} pairs, and no model in the settings: chosen {where}:")
+        console.say(f"{choice.pairs:,} pairs{choice.why}: chosen (all is in {order.out / 'config.yaml'}):")
         for line in explain(choice, order.said(), config.model_dump()):
             console.say(f"  {line}")
+    for line in remarks(config):
+        console.say(line)
 
-    origin = {} if weights is None else {"init_from": str(weights.resolve()), "keep": list(order.keep)}
-    run, prepared = _make_run(order, config, other, vectors, origin, console)
+    origin: dict[str, Any] = {}
+    if weights is not None:
+        origin = {"init_from": str(weights.resolve()), "parts": list(order.parts), "keep": list(order.keep)}
+    run, prepared = _make_run(order, config, other, text, vectors, origin, console)
     with writing(order.out, f"go on: {shell('nmt', 'train', order.out, '--resume')}"), world:
         world.tell({"run": str(run.path), "budget": order.budget, **origin})
-        return train_run(run, prepared, console, place, world, budget=order.budget, init_from=weights, keep=order.keep)
+        return train_run(
+            run,
+            prepared,
+            console,
+            place,
+            world,
+            budget=order.budget,
+            init_from=weights,
+            parts=order.parts,
+            keep=order.keep,
+        )
 
 
-def _settle(order: Order, config: Config, other: RunDir | None) -> tuple[Config, Choice | None]:
-    """The settings with the model of the other run or, where nobody has said what it is, one that was chosen."""
-    if other is not None:
-        other.check_code()
-        taken = {"model": other.config.model.model_dump(), "tokenizer": other.config.tokenizer.model_dump()}
-        config = order.load(taken)
-        _check_vectors_of(other, config)
+def _check_model(config: Config, order: Order, other: RunDir | None, weights: Path | None) -> None:
+    """Builds the model where that may fail, so that it is told before hours are spent on the text."""
+    if not (config.model.own_code or weights or config.align != AlignConfig()):
+        return
+    sizes = [4, 4]  # of the vocabularies: without weights, any will do
+    if other is not None and takes_vocabulary(order.parts):
+        sizes = [len(tokenizer) for tokenizer in other.tokenizers()]
+    model = build_model(config.model, *sizes)
+    if weights is not None:
+        load_weights(weights / MODEL, model, order.parts)
+    if config.align != AlignConfig():
+        choose_reading(model, config.align, device=torch.device("cpu"))
+
+
+def _settle(order: Order, config: Config, other: RunDir | None, text: Text | None) -> tuple[Config, Choice | None]:
+    """The settings with what is chosen for as many pairs as there are; nothing where the user has said what the model
+    is, and not taken from another run."""
+    said = order.said()
+    if other is None and {"embedding", "encoder", "decoder", "head"} & {*(said.get("model") or {})}:
         return config, None
-    choice = _choose(config, order.said())
-    if choice is not None:
-        config = order.load(beneath=choice.settings)
-    return config, choice
-
-
-def _choose(config: Config, said: Mapping[str, Any]) -> Choice | None:
-    """What is to be taken for as many pairs as there are; nothing where the user has said what the model is."""
-    model = said.get("model") or {}
-    if any(part in model for part in ("embedding", "encoder", "decoder", "head")):
-        return None
-    if config.data.prepared is not None:
-        prepared = open_prepared(Path(config.data.prepared))
-        return choose(len(prepared.train), prepared.tokenizers[0].settings, learned=False)
-    sources = [Path(name) for name in (config.data.src, *(more.src for more in config.data.more)) if name is not None]
-    if not all(path.is_file() for path in sources):
-        return None  # a pipe: what prepares the text will have none of it
-    return choose(sum(map(count_lines, sources)), config.tokenizer)
+    if text is None:
+        prepared = open_prepared(Path(str(config.data.prepared)))
+        pairs, tokenizer = len(prepared.train), prepared.tokenizers[0].settings
+    else:
+        pairs, tokenizer = text.pairs, config.tokenizer
+    if other is not None and len(order.parts) == len(PARTS):
+        choice = tune(pairs, other.config.train, schedule="schedule" in order.keep)
+    else:
+        own_joint = "joint" in (said.get("tokenizer") or {})
+        two_scripts = text is not None and not own_joint and text.two_scripts()
+        choice = choose(pairs, tokenizer, learned=text is not None, two_scripts=two_scripts)
+        choice = choice if other is None else choice.only("data", "train")
+    return order.load(beneath={**order.taken(), **choice.settings}), choice
 
 
 def _make_run(
     order: Order,
     config: Config,
     other: RunDir | None,
+    text: Text | None,
     vectors: Sequence[tuple[Path, int]],
     origin: Mapping[str, Any],
     console: Console,
 ) -> tuple[RunDir, Prepared]:
     """The run directory and its corpus, which is prepared into it unless the settings name a prepared one."""
     out, draft = order.out, None
+    if not takes_vocabulary(order.parts):
+        other = None
     tokenizers = None if other is None else other.tokenizers()
     try:
         if config.data.prepared is not None:
@@ -129,7 +164,7 @@ def _make_run(
             out.parent.mkdir(parents=True, exist_ok=True)
             final = out.resolve()
             draft = final.with_name(f".{final.name}.{os.getpid()}.data.tmp")
-            prepared = prepare(config, draft, report=console.say, tokenizers=tokenizers)
+            prepared = prepare(config, draft, report=console.say, tokenizers=tokenizers, text=text)
         for file, side in vectors:
             check_words(file, prepared.tokenizers[side], config.model.embedding.width)
         run = RunDir.create(
@@ -156,8 +191,11 @@ def _vectors_of(config: Config) -> list[tuple[Path, int]]:
     return [(Path(file), side) for file, side in tables if file is not None]
 
 
-def _weights_of(other: RunDir, keep: Sequence[str]) -> Path:
-    """The best checkpoint; with `keep`, the best that has what to keep."""
+def _weights_of(other: RunDir, keep: Sequence[str], console: Console) -> Path:
+    """The best checkpoint; with `keep`, the best that has what to keep; the last of a run that was never validated."""
+    if other.pointed("best") is None and other.pointed("last") is not None:
+        console.say(f"{other.path} has not been validated yet: its last checkpoint is taken, {other.pointed('last')}")
+        return other.checkpoint("last")
     best = other.checkpoint()
     return trained_checkpoint(other) if keep else best
 

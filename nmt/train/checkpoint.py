@@ -105,20 +105,31 @@ def tidy(run: RunDir, state: TrainState) -> None:
 
 
 def start_from(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, keep: Collection[str] = ()
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    keep: Collection[str] = (),
+    parts: Collection[str] | None = None,
 ) -> TrainState:
     """The first state of a run that starts from the weights of the checkpoint `folder`.
 
-    `keep` of KEEPABLE: with `optimizer` its memory of each parameter is taken over, with `schedule` the learning rate
-    goes on where it was. Where there was a running mean, the weights are the mean.
+    Of `parts` of the model only, where they are given. `keep` of KEEPABLE: with `optimizer` its memory of each
+    parameter is taken over, with `schedule` the learning rate goes on where it was. Where there was a running mean, the
+    weights are the mean.
     """
-    load_weights(folder / MODEL, model)
+    load_weights(folder / MODEL, model, parts)
     if "optimizer" in keep:
         _restore_optimizer(read_tensors(folder / OPTIMIZER), model, optimizer)
     if "schedule" not in keep:
         return TrainState()
-    before = _read_state(folder / STATE)
-    return TrainState(schedule_start=before.schedule_start + before.step, plateau_scale=before.plateau_scale)
+    done, scale = schedule_of(folder)
+    return TrainState(schedule_start=done, plateau_scale=scale)
+
+
+def schedule_of(folder: Path) -> tuple[int, float]:
+    """Where the schedule of a checkpoint stands: updates made, and the plateau's scale."""
+    state = _read_state(folder / STATE)
+    return state.schedule_start + state.step, state.plateau_scale
 
 
 def trained_checkpoint(run: RunDir) -> Path:

@@ -32,6 +32,7 @@ from nmt.train.checkpoint import (
     tidy,
 )
 from nmt.train.fused import compile_layers, interpreted
+from nmt.train.inherit import PARTS
 from nmt.train.judge import judge_average, remember, report_validation
 from nmt.train.mean import RunningMean
 from nmt.train.metrics import Console, Reporter, Window
@@ -64,6 +65,7 @@ def train(
     console: Console,
     resume: bool = False,
     init_from: Path | None = None,
+    parts: Collection[str] = tuple(PARTS),
     keep: Collection[str] = (),
     max_seconds: float | None = None,
     world: World = ALONE,
@@ -71,10 +73,10 @@ def train(
     """Trains the model of `run` on `prepared` until its steps are done, patience or time is out, or a signal comes.
 
     `resume` goes on from the last checkpoint, on the CPU bit for bit as if nothing had happened. `init_from` is the
-    folder of a checkpoint of the same shapes to start from, and `keep` what else to take from there: see `start_from`.
-    `train.precision` must be resolved (not `auto`), so that a run keeps it. After `max_seconds` of this call it
-    validates, saves and ends. Pretrained word vectors are read unless it resumes or starts from a checkpoint. SIGINT,
-    SIGTERM and SIGHUP end the step at hand, save, and are given back in the outcome; see `Signals`.
+    folder of a checkpoint to start from, `parts` the parts of the model to take from there, and `keep` what else: see
+    `start_from`. `train.precision` must be resolved (not `auto`), so that a run keeps it. After `max_seconds` of this
+    call it validates, saves and ends. Pretrained word vectors are read unless it resumes or takes embeddings from a
+    checkpoint. SIGINT, SIGTERM and SIGHUP end the step at hand, save, and are given back in the outcome; see `Signals`.
 
     In a `world` of several processes, which must be connected, each calls this with the same arguments. Step for step
     they do what one would with `train.accumulate` so many times larger, and only the first writes files.
@@ -110,8 +112,8 @@ def train(
         console.say(f"going on from step {state.step}")
     else:
         if init_from is not None:
-            state = start_from(init_from, model, optimizer, keep)
-        else:
+            state = start_from(init_from, model, optimizer, keep, parts)
+        if init_from is None or "embeddings" not in parts:
             for table, path, sides in pretrained:
                 start_from_vectors(table, path, prepared, sides, console)
         mean = RunningMean(model, settings.mean_decay)

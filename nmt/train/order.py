@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 from nmt.config import Config
 from nmt.errors import UserError
-from nmt.settings.load import load_config, said
+from nmt.settings.load import contradictions, load_config, said
 from nmt.settings.paths import check_files
 from nmt.text.documents import check_settings
 from nmt.text.lines import check_inputs
 from nmt.told import shell
+from nmt.train.inherit import advice, inherited, settled
 
 
 class Order(NamedTuple):
@@ -25,12 +26,13 @@ class Order(NamedTuple):
     device: str
     force: bool
     init_from: Path | None
+    parts: Sequence[str]  # of its weights, those to take: see PARTS
     keep: Sequence[str]  # what to take from there besides weights
     budget: float | None  # seconds of training
 
-    def load(self, more: Mapping[str, Any] | None = None, *, beneath: Mapping[str, Any] | None = None) -> Config:
-        """The settings; `more` sections stand in place of the file's, and `beneath` for defaults."""
-        return load_config(self.path, self.overrides, {**self.base, **(more or {})}, beneath=beneath)
+    def load(self, *, beneath: Mapping[str, Any] | None = None) -> Config:
+        """The settings; those of `beneath` stand for defaults."""
+        return load_config(self.path, self.overrides, self.base, beneath=beneath)
 
     def said(self) -> Mapping[str, Any]:
         """What the user says of the settings, nested, without defaults."""
@@ -44,12 +46,25 @@ class Order(NamedTuple):
                 f"to go on with a run: {shell('nmt', 'train', self.path, '--resume')}",
             )
         check_settings(self.path)
-        config = self.load()
+        config = self.load(beneath=self.taken())
         if config.data.src is None and config.data.prepared is None:
             raise UserError(
                 "no training text",
                 "give --src and --tgt, or --data, or a configuration with `data: {src: ..., tgt: ...}`",
             )
-        check_files(config, self.path, vectors=self.init_from is None)
+        check_files(config, self.path, vectors=self.init_from is None or "embeddings" not in self.parts)
         check_inputs(*map(Path, config.data.texts))
         return config
+
+    def taken(self) -> dict[str, Any]:
+        """Settings that come from the run to start from; UserError where the user says otherwise."""
+        if self.init_from is None:
+            return {}
+        from nmt.rundir import RunDir  # which imports PyTorch
+
+        other = RunDir(self.init_from).config
+        fixed = settled(other, self.parts)
+        error = contradictions(self.path, self.overrides, self.base, fixed, self.init_from)
+        if error is not None:
+            raise UserError(error.message, advice(self.init_from, self.parts))
+        return inherited(other, self.parts)

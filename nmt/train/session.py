@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,15 +14,21 @@ from typing import Any
 
 import torch
 
+from nmt.align.extract import choose_reading
 from nmt.config import Config
 from nmt.data.prepare import Prepared, open_prepared
 from nmt.device import describe_machine, is_emulated, resolve_precision
 from nmt.errors import UserError
+from nmt.models.build import build_model
 from nmt.rundir import RunDir, describe_software
+from nmt.settings.layers import look_up
+from nmt.settings.load import said
 from nmt.told import shell
 from nmt.train.fused import check_compiler
+from nmt.train.inherit import PARTS, may_differ
 from nmt.train.loop import Outcome, train
 from nmt.train.metrics import Console
+from nmt.train.validate import ignores_case
 from nmt.train.world import World, this_world
 
 RESUMABLE = (
@@ -49,6 +56,7 @@ def train_run(
     budget: float | None,
     resume: bool = False,
     init_from: Path | None = None,
+    parts: Sequence[str] = tuple(PARTS),
     keep: Sequence[str] = (),
 ) -> int:
     """Trains, for `budget` seconds at most, and says what can be done next; gives the exit code.
@@ -67,6 +75,7 @@ def train_run(
         f"training {run.path} on {device}{several} in {settings.precision}: "
         f"{len(prepared.train):,} pairs, dev {len(prepared.dev):,}",
         f"watch {run.path / 'report.html'} in a browser",
+        *["the tokenizer knows lower case only: dev BLEU and chrF are without case"] * ignores_case(prepared),
     )
     if is_emulated(settings.precision, device):
         console.say(
@@ -81,6 +90,7 @@ def train_run(
         console=console,
         resume=resume,
         init_from=init_from,
+        parts=parts,
         keep=keep,
         max_seconds=budget,
         world=world,
@@ -98,13 +108,16 @@ def go_on(path: Path, overrides: Sequence[str], *, device: str, budget: float | 
     """
     run = RunDir(path)
     run.check_code()
+    _check_steps(run, overrides)
     config = run.config_with(overrides)
     fixed = [key for key in differences(run.config.model_dump(), config.model_dump()) if not _may_change(key)]
     if fixed:
+        how = f"(--init-from {shell(path)} takes its weights)"
+        if not all(map(may_differ, fixed)):
+            how = "from the beginning: its weights are of use with its model and tokenizers only"
         raise UserError(
             f"a run that goes on keeps its settings: {', '.join(fixed)} cannot change",
-            f"what may: {', '.join(f'train.{name}' for name in RESUMABLE)}; for others start a new run "
-            f"(--init-from {shell(path)} takes its weights)",
+            f"what may: {', '.join(f'train.{name}' for name in RESUMABLE)}; for others start a new run {how}",
         )
     world = this_world()
     place = world.device(device)
@@ -113,17 +126,19 @@ def go_on(path: Path, overrides: Sequence[str], *, device: str, budget: float | 
         check_compiler(place)
     _check_batches(run, config, world.size)
     prepared = _corpus_of(run)
+    if config.align != run.config.align:
+        choose_reading(build_model(config.model, 4, 4), config.align, device=torch.device("cpu"))  # is it there?
     if config != run.config:
         run.replace_config(config)
     # A run that was killed before its first checkpoint begins again, as it did. One that has a record had checkpoints.
     begun, facts = bool(run.steps() or run.pointed("last") or (run.path / "metrics.jsonl").exists()), run.facts
     weights = None if begun or "init_from" not in facts else Path(facts["init_from"])
-    keep = facts.get("keep", [])
+    taken: dict[str, Any] = {"parts": facts.get("parts", list(PARTS)), "keep": facts.get("keep", [])}
     with world:
-        told = {"init_from": None if weights is None else str(weights), "keep": keep, "budget": budget}
+        told = {"init_from": None if weights is None else str(weights), **taken, "budget": budget}
         world.tell({"run": str(run.path), "resume": begun, **told})
         return train_run(
-            run, prepared, Console(), place, world, budget=budget, resume=begun, init_from=weights, keep=keep
+            run, prepared, Console(), place, world, budget=budget, resume=begun, init_from=weights, **taken
         )
 
 
@@ -142,6 +157,7 @@ def follow(world: World, *, device: str) -> int:
             budget=message["budget"],
             resume=message.get("resume", False),
             init_from=None if weights is None else Path(weights),
+            parts=message.get("parts", list(PARTS)),
             keep=message.get("keep", []),
         )
 
@@ -170,13 +186,14 @@ def _say_what_next(run: RunDir, outcome: Outcome, console: Console) -> None:
             "--set train.steps=N), or training has diverged"
         )
         return
-    name = shell(run.path)
+    name, decoder = shell(run.path), run.config.model.decoder
+    attends = decoder.kind != "rnn" or decoder.attention.kind != "none" or run.config.align.attention is not None
     console.say(
         f"best: {outcome.best} (dev {run.config.train.metric} {outcome.score:.3f})",
         "Next:",
         f"  nmt translate {name} INPUT -o OUTPUT",
         f"  nmt evaluate {name} --src SOURCE --ref REFERENCE",
-        f"  nmt plot {name} SOURCE -o PICTURES",
+        *[f"  nmt plot {name} SOURCE -o PICTURES"] * attends,
         f"Curves, samples and their attention: {run.path / 'report.html'}",
     )
 
@@ -189,6 +206,25 @@ def _corpus_of(run: RunDir) -> Prepared:
     return prepared
 
 
+def _check_steps(run: RunDir, overrides: Sequence[str]) -> None:
+    """Neither fewer steps than are done, nor more than the schedule has."""
+    steps, schedule = look_up(said(run.path / "config.yaml", overrides), ("train", "steps")), run.config.train.schedule
+    last = re.fullmatch(r"step-(\d+)", run.pointed("last") or "")
+    if not isinstance(steps, int):
+        return  # told as a wrong value
+    if last is not None and steps < int(last[1]):
+        raise UserError(
+            f"{run.path} has done {int(last[1]):,} steps, more than train.steps: {steps}",
+            "give a higher number; its earlier checkpoints are those that `nmt info` lists",
+        )
+    if schedule.kind == "linear" and steps > schedule.steps:
+        raise UserError(
+            f"the linear schedule of {run.path} comes down to nothing at update {schedule.steps}, before train.steps: "
+            f"{steps}",
+            f"to train longer start a new run (--init-from {shell(run.path)} takes its weights)",
+        )
+
+
 def _check_precision(run: RunDir, config: Config, device: torch.device) -> None:
     """A run keeps its precision, which another machine may lack."""
     precision = config.train.precision
@@ -198,7 +234,7 @@ def _check_precision(run: RunDir, config: Config, device: torch.device) -> None:
         raise UserError(
             f"{run.path} was begun in {precision}, which a run keeps, and {error.message}",
             "go on where it can be done, or start a new run from its weights: "
-            f"nmt train --init-from {shlex.quote(str(run.path))} --set train.precision=float32 -o NEW, with its text",
+            f"nmt train --init-from {shell(run.path)} --set train.precision=float32 -o NEW, with its text",
         ) from error
 
 

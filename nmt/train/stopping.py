@@ -57,10 +57,19 @@ def reason_to_stop(state: TrainState, settings: TrainConfig, *, caught: int, out
     if out_of_time and state.step < settings.steps:
         return f"out of time at step {state.step} of {settings.steps} (go on: --resume)"
     if state.step >= settings.steps:
-        return f"done: {state.step} steps (more: --resume --set train.steps=N)"
+        return f"done: {state.step} steps (more: {how_to_train_longer(settings)})"
     if settings.patience is not None and state.stale >= settings.patience:
         return (
             f"stopped at step {state.step}: {state.stale} validations without a better {settings.metric} "
-            "(go on all the same: --resume --set train.patience=N)"
+            f"(go on all the same: --resume --set train.patience=N, above {state.stale})"
         )
     return None
+
+
+def how_to_train_longer(settings: TrainConfig) -> str:
+    """Than `settings.steps`: what a person can do, by the schedule."""
+    if settings.schedule.kind != "linear":
+        return "--resume --set train.steps=N"
+    if settings.schedule.steps > settings.steps:
+        return f"--resume --set train.steps=N, {settings.schedule.steps} at most"
+    return "a new run, --init-from RUN, as the rate has come down to nothing"

@@ -71,7 +71,8 @@ def validate(
     loss = _loss(model, batches, device, precision, world)
     translations = translator.translate(sources[world.rank :: world.size])
     outputs = world.gather([translation.text for translation in translations])
-    scores = {score.name.lower(): score.value for score in evaluate(outputs, [references], metrics=("bleu", "chrf"))}
+    evaluated = evaluate(outputs, [references], metrics=("bleu", "chrf"), lowercase=ignores_case(prepared))
+    scores = {score.name.lower(): score.value for score in evaluated}
     shown = min(config.train.samples, len(dev))
     samples = [
         {"source": sources[i], "reference": references[i], "output": outputs[i]}
@@ -84,6 +85,12 @@ def validate(
     validation = Validation(loss, scores["bleu"], scores["chrf"], samples, maps, guess)
     model.train()
     return validation
+
+
+def ignores_case(prepared: Prepared) -> bool:
+    """Whether the scores are without case, as outputs are where the tokenizer lower-cases: all would be as bad as the
+    references have capitals, and none could be the best."""
+    return prepared.tokenizers[1].settings.lowercase
 
 
 def _maps(

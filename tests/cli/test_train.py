@@ -79,15 +79,16 @@ def test_an_existing_run_is_kept_until_force(call, tmp_path):
 
 
 def test_starting_from_another_run_takes_its_model_and_tokenizers(call, tmp_path):
-    call("train", "tiny.yaml", *TEXTS, "-o", "one", "--set", "model.decoder.width=12")
+    wider = ("--set", "model.decoder.width=12")
+    call("train", "tiny.yaml", *TEXTS, "-o", "one", *wider)
     (tmp_path / "train.src").write_text("a b\nx y\n" * 30)
-    said = call("train", "tiny.yaml", *TEXTS, "-o", "two", "--init-from", "one", "--set", "train.steps=2")
+    said = call("train", "tiny.yaml", *TEXTS, "-o", "two", "--init-from", "one", *wider, "--set", "train.steps=2")
     assert "learning the tokenizer" not in said
     two = RunDir(tmp_path / "two")
     assert two.config.model.decoder.width == 12
     assert two.config.train.steps == 2
     assert two.tokenizers()[0].pieces(range(12)) == RunDir(tmp_path / "one").tokenizers()[0].pieces(range(12))
-    said = call("train", "tiny.yaml", *TEXTS, "-o", "one", "--init-from", "one", "--force", code=2)
+    said = call("train", "tiny.yaml", *TEXTS, "-o", "one", "--init-from", "one", *wider, "--force", code=2)
     assert "one lies in one, the run to be written" in said
 
 
@@ -107,7 +108,8 @@ def test_a_prepared_corpus_brings_its_tokenizer(call, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tiny.yaml"], "no place for the run\nname a new folder: -o runs/first"),
+        ([], "there is nothing to train on\nname two text files"),
+        (["tiny.yaml"], "-o is missing: the folder to make, for the run\nname a new one: -o runs/first"),
         (["tiny.yaml", "-o", "r"], "no training text\ngive --src and --tgt"),
         (["-o", "r", "--src", "train.src"], "--src and --tgt go together: --tgt is missing"),
         (["-o", "r", "--data", "x", *TEXTS], "--data holds the text already"),

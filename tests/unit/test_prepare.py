@@ -19,8 +19,9 @@ from nmt.cli.main import load_command
 from nmt.config import Config
 from nmt.data.corpus import Counts
 from nmt.data.loader import batches
+from nmt.data.look import choose_held_out
 from nmt.data.plan import Part
-from nmt.data.prepare import Prepared, Source, choose_held_out, open_prepared, prepare
+from nmt.data.prepare import Prepared, Source, open_prepared, prepare
 from nmt.errors import UserError
 from nmt.settings.load import load_config
 from nmt.text.learn import learn_tokenizers
