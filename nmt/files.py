@@ -163,6 +163,13 @@ def check_place(folder: Path) -> None:
         raise UserError(f"{folder} is where you are: it cannot be made anew", "name a folder in it, like -o new")
 
 
+def check_new(folder: Path) -> None:
+    """UserError where no new folder can be made, or one is there that is not empty."""
+    check_place(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty", "Choose another folder, or remove this one first.")
+
+
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
     """Deletes what processes that were killed left half-written in `folder`, for all its files or for one `name`.
 

@@ -41,6 +41,7 @@ COMMANDS = {
     "backtranslate": Entry(
         "Data", "nmt.cli.backtranslate:backtranslate", "Make training pairs of text in the target language alone."
     ),
+    "split": Entry("Data", "nmt.cli.split:split", "Set development and test text aside from two text files."),
     "fetch": Entry("Data", "nmt.cli.fetch:fetch", "Download a public corpus by name."),
     "prepare": Entry("Data", "nmt.cli.prepare:prepare", "Turn text into a tokenizer and a corpus, ahead of training."),
     "info": Entry("Tools", "nmt.cli.info:info", "Say what is in a run directory."),

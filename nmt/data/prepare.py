@@ -18,7 +18,7 @@ from nmt.data.corpus import AGAIN, Corpus, Counts, write_parts
 from nmt.data.look import Report, Text, TextPart, check_empty, has_text, look, so_many
 from nmt.data.plan import Part
 from nmt.errors import UserError
-from nmt.files import check_place, json_text, written_aside
+from nmt.files import check_new, json_text, written_aside
 from nmt.records import Count, read_json
 from nmt.text.learn import check_tags, learn_tokenizers
 from nmt.text.survey import unknown_share
@@ -92,7 +92,7 @@ def prepare(
     text that cannot be used, before anything is learned from it; `text` is what `look` gave, where it was called
     before. All cores that `usable_cores` knows of tokenize.
     """
-    _check_free(folder)
+    check_new(folder)
     tags = list(dict.fromkeys(more.tag for more in config.data.more if more.tag is not None))
     text = text or look(config, report)
     train, dev = text.train, text.dev
@@ -219,9 +219,3 @@ def _write(
         "sources": [{**source._asdict(), "counts": source.counts._asdict()} for source in sources],
         "fingerprint": Corpus.open(folder).fingerprint,
     }
-
-
-def _check_free(folder: Path) -> None:
-    check_place(folder)
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder} is not empty", "Choose another folder, or remove this one first.")
