@@ -13,8 +13,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 from nmt.errors import UserError
 
@@ -33,6 +33,11 @@ OUT_OF_MEMORY = (
     "can't start new thread",
 )
 """In the messages of allocators that raise a plain RuntimeError, such as the CPU's."""
+LESS_MEMORY = (
+    "Lower what is worked on at once: --set search.max_tokens=N, --beam and search.max_source where text is translated "
+    "or read by a model, data.max_tokens in training; or take a smaller model."
+)
+"""Where nothing is known of what took it."""
 NO_KERNEL = "could not create a primitive"
 """oneDNN's word when memory for its code or its buffers is refused."""
 
@@ -59,3 +64,24 @@ def enough_memory(doing: str, hint: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise UserError(f"out of memory {doing}", hint) from error
+
+
+def memory_for_search(lengths: Sequence[int], hypotheses: int, max_tokens: int) -> AbstractContextManager[None]:
+    """The same while lines of so many tokens are translated together."""
+    return enough_memory(
+        f"while translating {len(lengths):,} line{'s' * (len(lengths) != 1)} of up to {max(lengths):,} tokens, with "
+        f"{hypotheses:,} hypotheses of each",
+        f"Lower search.max_tokens, the size of a batch (it is {max_tokens:,}), or --beam, or search.max_source, so "
+        "that lines as long as these are left empty.",
+    )
+
+
+def memory_for_pass(lengths: Sequence[tuple[int, int]], max_tokens: int) -> AbstractContextManager[None]:
+    """The same while pairs of so many source and target tokens are read together."""
+    src, tgt = map(max, zip(*lengths, strict=True))
+    return enough_memory(
+        f"in a pass over {len(lengths):,} pair{'s' * (len(lengths) != 1)} of up to {src:,} source and {tgt:,} target "
+        "tokens",
+        f"Lower search.max_tokens, the size of a batch (it is {max_tokens:,}), or search.max_source, so that pairs as "
+        "long as these are left empty: with --set where the command has it, or in the run's config.yaml.",
+    )

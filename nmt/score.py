@@ -15,7 +15,7 @@ from nmt.data.batch import Ids
 from nmt.data.example import Example, collate_examples
 from nmt.data.plan import plan_evaluation
 from nmt.errors import UserError
-from nmt.limits import beyond
+from nmt.limits import beyond, memory_for_pass
 from nmt.search.penalty import length_penalty
 from nmt.translate import WINDOW, Translator, coverage
 
@@ -63,7 +63,9 @@ def _score_window(translator: Translator, pairs: Sequence[tuple[str, str]]) -> l
     lengths = (np.array([len(encoded[n][side]) for n in numbers], dtype=np.int64) for side in (0, 1))
     for rows in plan_evaluation(*lengths, max_tokens=translator.search.max_tokens):
         batch = [numbers[row] for row in rows]
-        results.update(zip(batch, _score_batch(translator, [examples[n] for n in batch]), strict=True))
+        sides = [(len(encoded[n][0]), len(encoded[n][1])) for n in batch]
+        with memory_for_pass(sides, translator.search.max_tokens):
+            results.update(zip(batch, _score_batch(translator, [examples[n] for n in batch]), strict=True))
     return [results[n] for n in range(len(pairs))]
 
 

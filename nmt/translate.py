@@ -26,7 +26,7 @@ from nmt.data.example import Example, Feeder, collate_examples
 from nmt.data.plan import plan_evaluation
 from nmt.device import resolve_device, resolve_precision
 from nmt.errors import UserError
-from nmt.limits import beyond
+from nmt.limits import beyond, memory_for_search
 from nmt.models.ensemble import Ensemble
 from nmt.models.packed import is_packed, pack
 from nmt.models.seq2seq import Seq2Seq
@@ -253,6 +253,12 @@ class Translator:
         examples = [self.feeder.example((a, src.encode(a)), (b, tgt.encode(b))) for a, b in pairs]
         return collate_examples(examples).to(self.device)
 
+    def refuses(self, src: str, tgt: str) -> str | None:
+        """Why no forced pass is made over a pair: the limit is that of translating, for both sides."""
+        lengths = (len(tokenizer.encode(line)) for tokenizer, line in zip(self.tokenizers, (src, tgt), strict=True))
+        found = (beyond(side, n, self.search.max_source) for side, n in zip(("source", "target"), lengths, strict=True))
+        return next((problem for problem in found if problem), None)
+
     def _translate_window(
         self, lines: Sequence[tuple[int, str | bytes, str]], search: SearchConfig, nbest: int
     ) -> list[Translation]:
@@ -263,7 +269,9 @@ class Translator:
         budget = max(1, search.max_tokens // search.outputs)
         for rows in plan_evaluation(lengths, lengths, max_tokens=budget):
             batch = [tasks[row] for row in rows]
-            for task, candidates in zip(batch, self._translate_batch(batch, search), strict=True):
+            with memory_for_search([len(task.example.src) for task in batch], search.outputs, search.max_tokens):
+                translated = list(self._translate_batch(batch, search))
+            for task, candidates in zip(batch, translated, strict=True):
                 problem = None if candidates else "nothing is left that search may write"
                 results[task.number] = Translation(candidates[:nbest], problem, task.text)
         return [results[task.number] if isinstance(task, _Task) else task for task in found]

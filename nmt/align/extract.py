@@ -18,6 +18,7 @@ from nmt.data.batch import UNK, Batch, Ids, collate
 from nmt.data.example import Example, Feeder, collate_examples
 from nmt.data.plan import plan_evaluation
 from nmt.errors import UserError
+from nmt.limits import memory_for_pass
 from nmt.models.ensemble import CROSS
 from nmt.models.interface import Alignment, Probe
 from nmt.models.reading import COPY as COPY
@@ -183,7 +184,9 @@ def forced_weights(
     lengths = (np.array([len(pair[side]) for pair in pairs], np.int64) for side in (0, 1))
     for rows in plan_evaluation(*lengths, max_tokens=max_tokens):
         batch = [examples[row] for row in rows]
-        for row, found in zip(rows, _batch_weights(model, batch, reading, device), strict=True):
+        with memory_for_pass([(len(src), len(tgt)) for src, tgt in (pairs[row] for row in rows)], max_tokens):
+            weights_of_rows = _batch_weights(model, batch, reading, device)
+        for row, found in zip(rows, weights_of_rows, strict=True):
             weights[row] = found
     return weights
 

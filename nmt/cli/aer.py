@@ -12,7 +12,7 @@ from nmt.errors import UserError
 from nmt.told import say
 
 if TYPE_CHECKING:
-    from nmt.text.links import Gold
+    from nmt.text.links import Gold, Size
 
 Which = Literal["hyp", "gold", "both"]
 
@@ -65,13 +65,13 @@ def aer(
     )
 
 
-def _sizes(src: Path | None, tgt: Path | None) -> list[tuple[int, int]] | None:
-    """Words per sentence of two text files."""
+def _sizes(src: Path | None, tgt: Path | None) -> list[Size | None] | None:
+    """Words per sentence of two text files; None of a pair with a line that is not text."""
     from nmt.text.lines import Pair, read_parallel
 
     if src is None and tgt is None:
         return None
     if src is None or tgt is None:
         raise UserError("--src and --tgt go together: one of them is missing")
-    pairs = (pair for pair in read_parallel(src, tgt) if isinstance(pair, Pair))
-    return [(len(pair.src.split()), len(pair.tgt.split())) for pair in pairs]
+    pairs = read_parallel(src, tgt, drop_bad=True)
+    return [(len(pair.src.split()), len(pair.tgt.split())) if isinstance(pair, Pair) else None for pair in pairs]

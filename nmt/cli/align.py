@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 import typer
 
 from nmt.cli.common import Checkpoint, Device, load
+from nmt.cli.pairs import readable_pairs
 from nmt.errors import UserError
 from nmt.told import tell
 
@@ -69,6 +70,9 @@ def align(
     Self-attention, such as encoder.1.self, has no links, but weights: rows (`tgt`) are the words that look, columns
     (`src`) those that are looked at. RUN2 is asked in the same way, or else by its own settings.
 
+    A line that is not UTF-8, or longer than search.max_source, costs only itself: it counts as empty, and a message
+    has its number.
+
     \b
     Examples:
       nmt align runs/first test.en test.de -o links.talp
@@ -99,7 +103,7 @@ def align(
     from nmt.text.links import write_links
 
     with contextlib.ExitStack() as stack:
-        pairs = text_pairs(translator, src, tgt)
+        pairs = text_pairs(translator, src, tgt, None if reverse is None else backwards)
         if save_tgt is not None:
             pairs = _saving(pairs, stack.enter_context(open_output(save_tgt, overwrite=force)))
         again: Iterator[tuple[str, str]] = iter(())
@@ -174,14 +178,15 @@ def maps_of(
     )
 
 
-def text_pairs(translator: Translator, src: Path, tgt: Path | None) -> Iterator[tuple[str, str]]:
+def text_pairs(
+    translator: Translator, src: Path, tgt: Path | None, reverse: Translator | None = None
+) -> Iterator[tuple[str, str]]:
     """Lines of two files; or of one and their translations, empty where there is none (and a message says why)."""
-    from nmt.text.lines import Pair, raw_lines, read_parallel
+    from nmt.text.lines import name_of, raw_lines
 
     if tgt is not None:
-        yield from ((pair.src, pair.tgt) for pair in read_parallel(src, tgt) if isinstance(pair, Pair))
-        return
-    yield from translated(translator, raw_lines(src), str(src))
+        return readable_pairs(src, tgt, translator, reverse)
+    return translated(translator, raw_lines(src), name_of(src))
 
 
 def translated(translator: Translator, lines: Iterable[bytes], name: str) -> Iterator[tuple[str, str]]:

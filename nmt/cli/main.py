@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from nmt.errors import UserError
 from nmt.files import REFUSALS
+from nmt.limits import LESS_MEMORY, is_out_of_memory
 from nmt.told import is_text, open_streams, say, tell
 from nmt.version import __version__
 
@@ -159,6 +160,11 @@ def run() -> None:
     except BrokenPipeError:  # whoever read our output has had enough, as in `nmt translate ... | head`
         _drop_output()
         sys.exit(1)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        _tell(UserError("out of memory", LESS_MEMORY))
+        sys.exit(2)
     except OSError as error:
         if error.errno not in REFUSALS:
             raise

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 
 from nmt.cli.common import Checkpoint, Device, Sentences
+from nmt.cli.pairs import told
 from nmt.errors import UserError
 from nmt.told import say, tell
 
 if TYPE_CHECKING:
     from nmt.align.extract import Reading
+    from nmt.text.lines import BadPair, Pair
     from nmt.text.links import Gold
     from nmt.translate import Translator
 
@@ -56,6 +58,9 @@ def plot(
     Pictures are called by line number, 0001.png and so on (0001.h2.png with `--heads each`); their names are printed.
     `nmt info` lists the attentions. Of self-attention, such as encoder.1.self, rows are the words that look, columns
     those that are looked at, `<s>` and `</s>` among them.
+
+    A line that is not UTF-8, or longer than search.max_source, costs only itself: it has no picture, but a
+    message with its number.
 
     \b
     Examples:
@@ -122,7 +127,7 @@ def _copied(
 class _Sentence(NamedTuple):
     number: int
     src: bytes
-    tgt: str | None
+    pair: Pair | BadPair | None  # where the translation is given
     gold: Gold | None
 
 
@@ -151,10 +156,10 @@ def _read(src: Path | None, tgt: Path | None, text: list[str] | None, gold: Path
         return [_Sentence(n, line.encode(), None, None) for n, line in enumerate(text or [], start=1)]
     if tgt is None:
         return [_Sentence(n, line, None, None) for n, line in enumerate(raw_lines(src), start=1)]
-    pairs = [pair for pair in read_parallel(src, tgt) if isinstance(pair, Pair)]
-    sizes = [(len(pair.src.split()), len(pair.tgt.split())) for pair in pairs]
+    pairs = list(read_parallel(src, tgt, drop_bad=True))
+    sizes = [(len(pair.src.split()), len(pair.tgt.split())) if isinstance(pair, Pair) else None for pair in pairs]
     links: list[Gold] | list[None] = [None] * len(pairs) if gold is None else read_links(gold, sizes=sizes)
-    return [_Sentence(p.number, p.src.encode(), p.tgt, g) for p, g in zip(pairs, links, strict=True)]
+    return [_Sentence(pair.number, b"", pair, g) for pair, g in zip(pairs, links, strict=True)]
 
 
 def _parse_lines(text: str) -> list[tuple[int, int]]:
@@ -181,10 +186,10 @@ def _choose(sentences: list[_Sentence], wanted: list[tuple[int, int]] | None, sr
 def _with_translations(translator: Translator, sentences: list[_Sentence], src: Path | None) -> list[tuple[str, str]]:
     """Source and target text; a line that cannot be translated is empty, and a message says why."""
     pairs = []
-    results = iter(translator.translate([s.src for s in sentences if s.tgt is None]))
+    results = iter(translator.translate([s.src for s in sentences if s.pair is None]))
     for sentence in sentences:
-        if sentence.tgt is not None:
-            pairs.append((sentence.src.decode("utf-8"), sentence.tgt))
+        if sentence.pair is not None and src is not None:
+            pairs.append(told(sentence.pair, src, translator))
             continue
         result = next(results)
         if result.problem is not None:

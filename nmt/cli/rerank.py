@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nmt.cli.common import Checkpoint, Device, ForceFile, load, tracked
+from nmt.cli.pairs import readable_lines, told
 from nmt.errors import UserError
 from nmt.told import say, tell
 
@@ -41,7 +42,8 @@ def rerank(
 
       score + weight * log p(line | translation) / tokens of the line
 
-    and writes it, one line in, one line out. `nmt backtranslate` uses such a reverse model, too.
+    and writes it, one line in, one line out. `nmt backtranslate` uses such a reverse model, too. A line that is not
+    UTF-8, or longer than search.max_source, costs only itself: it keeps its first translation.
 
     \b
     Example:
@@ -51,7 +53,7 @@ def rerank(
       nmt rerank runs/de-en test.en test.nbest --weight 0.3 -o test.de
     """
     from nmt.rerank import best, read_nbest, with_reverse
-    from nmt.text.lines import check_inputs, check_output, open_output, read_lines
+    from nmt.text.lines import Pair, check_inputs, check_output, open_output, read_lines
 
     check_inputs(src, choose)
     check_inputs(nbest, record=True)
@@ -59,12 +61,13 @@ def rerank(
         raise UserError("--choose compares weights and writes nothing: leave out --output, or --choose")
     if output is not None:
         check_output(output, overwrite=force)
-    lines = list(read_lines(src))
+    lines = readable_lines(src)
     found = read_nbest(nbest, len(lines))
     references = None if choose is None else list(read_lines(choose))
     if references is not None and len(references) != len(lines):
         raise UserError(f"{choose} has {len(references):,} lines, {src} {len(lines):,}: they must be the same")
     translator = load(run, checkpoint, device, beam=None, overrides=[])
+    lines = [told(Pair(n, "", line), src, translator)[1] for n, line in enumerate(lines, start=1)]
     scored = tracked(with_reverse(translator, lines, found), "scoring", sum(map(len, found)))
     ranked = [list(islice(scored, len(n_best))) for n_best in found]
     if references is not None:

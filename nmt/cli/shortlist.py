@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nmt.cli.common import Checkpoint, Device, ForceFile, load, tracked
+from nmt.cli.pairs import readable_pairs
 from nmt.told import tell
 
 if TYPE_CHECKING:
@@ -37,20 +38,23 @@ def shortlist(
     written with what its tokens may become and the most frequent tokens alone, so that all others need no scores. Look
     at BLEU with and without it: what is not in the list cannot be written.
 
+    A line that is not UTF-8, or longer than search.max_source, costs only itself: it counts as empty, and a message
+    has its number.
+
     \b
     Examples:
       nmt shortlist runs/first train.en train.de -o runs/first/shortlist
       nmt translate runs/first test.en --shortlist runs/first/shortlist
     """
     from nmt.shortlist import check_shortlist, count_links, lines_of
-    from nmt.text.lines import Pair, check_inputs, check_output, open_output, read_parallel
+    from nmt.text.lines import check_inputs, check_output, open_output
 
     check_inputs(src, tgt)
     check_inputs(links, record=True)
     check_output(output, overwrite=force)
     translator = load(run, checkpoint, device, beam=None, overrides=[])
     check_shortlist(translator.tokenizers)
-    pairs = [(pair.src, pair.tgt) for pair in read_parallel(src, tgt) if isinstance(pair, Pair)]
+    pairs = list(readable_pairs(src, tgt, translator))
     encode_src, encode_tgt = (tokenizer.encode for tokenizer in translator.tokenizers)
     found = _attended(translator, run, pairs) if links is None else iter(_read(links, pairs, translator))
     made = count_links(
@@ -78,5 +82,6 @@ def _read(path: Path, pairs: list[tuple[str, str]], translator: Translator) -> l
     from nmt.text.links import read_links
 
     src, tgt = translator.tokenizers
-    sizes = [(len(src.encode(a)), len(tgt.encode(b))) for a, b in pairs]
-    return [gold.possible for gold in read_links(path, sizes=sizes)]
+    sizes = [(len(src.encode(a)), len(tgt.encode(b))) if a or b else None for a, b in pairs]
+    found = read_links(path, sizes=sizes)
+    return [frozenset() if size is None else gold.possible for size, gold in zip(sizes, found, strict=True)]

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 
 from nmt.config import Config
 from nmt.errors import UserError
+from nmt.limits import LINE_BYTES
 from nmt.settings.paths import check_files
 from nmt.text.lines import BadPair, Pair, read_parallel
 from nmt.text.links import Links, link_pairs
@@ -70,6 +71,7 @@ class TextPart:
     text: _Text
     lines: int  # of the whole text
     bad: int
+    endless: int  # pairs with a line of more than LINE_BYTES
     hashes: frozenset[int] = frozenset()
     wanted: bool = False
     weight: float = 1.0
@@ -89,6 +91,7 @@ class _Survey(NamedTuple):
     hashes: Hashes  # of the source lines of the pairs with text on both sides
     lines: int
     bad: int
+    endless: int
 
 
 class Text(NamedTuple):
@@ -153,16 +156,16 @@ def _split(config: Config, progress: Progress, report: Report) -> Text:
     if data.dev_src is not None and data.dev_tgt is not None:
         held_out: frozenset[int] = frozenset()
         dev_text, dev_survey = survey_of(data.dev_src, data.dev_tgt)
-        dev = TextPart("development", dev_text, dev_survey.lines, dev_survey.bad)
+        dev = TextPart("development", dev_text, *dev_survey[1:])
     else:
         held_out = _hold_out(text, survey, report)
         # What is not UTF-8 is counted with the training part, for it cannot be told where it would have gone.
-        dev = TextPart("development", text, survey.lines, 0, held_out, wanted=True)
-    train = [TextPart("training", text, survey.lines, survey.bad, held_out)]
+        dev = TextPart("development", text, survey.lines, 0, 0, held_out, wanted=True)
+    train = [TextPart("training", text, *survey[1:], held_out)]
     for more in data.more:
         text, survey = survey_of(more.src, more.tgt)
         pairs += len(survey.hashes)
-        train.append(TextPart("training", text, survey.lines, survey.bad, held_out, weight=more.weight, tag=more.tag))
+        train.append(TextPart("training", text, *survey[1:], held_out, weight=more.weight, tag=more.tag))
     return Text(train, dev, pairs, progress)
 
 
@@ -187,12 +190,12 @@ def _survey(text: _Text, report: Report) -> _Survey:
     if one_file:
         report(f"{text.src} is both sides: what is learned from it is to copy")
     hashes = array("Q")
-    total = bad = empty = first_empty = same = 0
+    total = bad = endless = empty = first_empty = same = 0
     for total, pair in enumerate(text.read("reading"), start=1):  # noqa: B007
         if isinstance(pair, BadPair):
-            if bad == 0:
+            if bad + endless == 0:
                 report(f"left out: {pair.reason}")
-            bad += 1
+            bad, endless = bad + (not pair.too_long), endless + pair.too_long
         elif has_text(pair):
             hashes.append(_hash(pair.src))
             same += pair.src == pair.tgt
@@ -203,10 +206,11 @@ def _survey(text: _Text, report: Report) -> _Survey:
         raise UserError(f"{text} are empty")
     check_empty(text, empty, total, f"The first is line {first_empty}. Do the files belong together?")
     if not hashes:
-        raise UserError(f"{text}: no pair is left: {bad:,} with a line that is not UTF-8")
+        more = f", {endless:,} with a line of more than {LINE_BYTES:,} bytes" if endless else ""
+        raise UserError(f"{text}: no pair is left: {bad:,} with a line that is not UTF-8{more}")
     if same > len(hashes) / 2 and not one_file:
         report(f"{text}: {same:,} of {so_many(len(hashes))} are the same on both sides: is this the right target?")
-    return _Survey(np.array(hashes, np.uint64), total, bad)
+    return _Survey(np.array(hashes, np.uint64), total, bad, endless)
 
 
 def check_empty(text: _Text, empty: int, total: int, hint: str) -> None:

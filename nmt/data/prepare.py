@@ -119,7 +119,7 @@ def prepare(
             tokenizer.save(draft / "tokenizer", side)
         about = {
             "train": _write(train, draft / "train", tokenizers, config.data.max_length, report),
-            "dev": _write([dev], draft / "dev", tokenizers, None, report),
+            "dev": _write([dev], draft / "dev", tokenizers, config.search.max_source, report),
             "max_length": config.data.max_length,
             "tokenizer": tokenizers[0].settings.model_dump(),
             "vocabulary": sizes,
@@ -178,11 +178,12 @@ def _write(
     parts: Sequence[TextPart],
     folder: Path,
     tokenizers: tuple[Tokenizer, Tokenizer],
-    max_length: int | None,
+    max_length: int,
     report: Report,
 ) -> dict[str, object]:
     """Writes the corpus that several parts make together; returns what data.json says of it."""
     name = parts[0].name
+    limit = "data.max_length" if name == "training" else "search.max_source"
     written = write_parts(
         folder,
         [(part.tagged(), part.weight) for part in parts],
@@ -193,10 +194,10 @@ def _write(
     )
     sources, lines = [], []
     for part, counts in zip(parts, written, strict=True):
-        counts = counts._replace(bad=part.bad)
+        counts = counts._replace(bad=part.bad, too_long=counts.too_long + part.endless)
         reasons = {
             "with an empty side": counts.empty,
-            f"longer than {max_length} tokens (data.max_length)": counts.too_long,
+            f"longer than {max_length} tokens ({limit})": counts.too_long,
             "with a line that is not UTF-8": counts.bad,
             "with a source line that is held out": part.lines - counts.total if part is not parts[0] else 0,
         }

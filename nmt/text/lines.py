@@ -129,8 +129,6 @@ def _opened(path: Path | None, record: bool) -> Iterator[io.BufferedReader | gzi
     try:
         with contextlib.ExitStack() as stack:
             named = None if path is None or is_stdin(path) else path
-            if named is None and sys.stdin is None:
-                raise UserError("standard input is closed", "Name a file.")
             source = sys.stdin.buffer if named is None else stack.enter_context(named.open("rb"))
             if not isinstance(source, io.BufferedReader):  # standard input replaced by a program's own
                 source = io.BufferedReader(source)

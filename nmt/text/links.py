@@ -15,6 +15,7 @@ from nmt.errors import UserError
 from nmt.text.lines import BadPair, Pair, read_lines
 
 Link = tuple[int, int]
+Size = tuple[int, int]
 Links = frozenset[Link]
 
 _LINES = "An alignment file has one line per sentence pair; a pair without links has an empty line."
@@ -29,13 +30,14 @@ class Gold(NamedTuple):
 
 
 def read_links(
-    path: Path, *, one_based: bool = False, reverse: bool = False, sizes: Sequence[tuple[int, int]] | None = None
+    path: Path, *, one_based: bool = False, reverse: bool = False, sizes: Sequence[Size | None] | None = None
 ) -> list[Gold]:
     """Reads a Pharaoh file: a line per sentence pair, `i-j` a sure link, `i?j` or `ipj` a possible one.
 
     An empty line has no link. A link that is there twice counts once, and sure wins over possible.
     `one_based`: the file counts words from 1. `reverse`: the file puts the target first.
-    `sizes`: the numbers of source and target words of every sentence, to check the links against.
+    `sizes`: the numbers of source and target words of every sentence, to check the links against; None where they are
+    not known.
     Raises UserError, naming file, line and link, for bad syntax and for words that do not exist.
     """
     gold = []
