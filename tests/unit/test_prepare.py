@@ -257,6 +257,29 @@ def test_nothing_is_left(shop: Workshop) -> None:
     assert error.message == f"{bad} and {long[1]}: no pair is left: 2 with a line that is not UTF-8"
 
 
+def test_what_no_model_may_read_is_left_out_and_counted(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of development text by search.max_source; and any line that is longer than a line may be, as it is read."""
+    monkeypatch.setattr("nmt.text.lines.LINE_BYTES", 1000)
+    src, tgt = sentences(20, sources=20)
+    train = shop.write("a.src", [*src, "x" * 2000]), shop.write("a.tgt", [*tgt, "y"])
+    dev = (
+        shop.write("d.src", ["s1 common", "a b c d", "s2", "x" * 2000]),
+        shop.write("d.tgt", ["1", "2", "a b c d", "3"]),
+    )
+    config = shop.config(*train, dev_src=dev[0], dev_tgt=dev[1])
+    search = config.search.model_copy(update={"max_source": 3})
+    prepared = shop.prepare(config.model_copy(update={"search": search}))
+    assert prepared.counts == {"train": Counts(20, too_long=1), "dev": Counts(1, too_long=3)}
+    assert f"left out: {train[0]}, line 21: longer than 1,000 bytes" in shop.reports
+    assert "development: 1 pair; left out: 3 longer than 3 tokens (search.max_source)" in shop.reports
+
+
+def test_the_same_file_twice_is_told(shop: Workshop) -> None:
+    path = shop.write("a", sentences(20, sources=20)[0])
+    shop.prepare(shop.config(path, path))
+    assert f"{path} is both sides: what is learned from it is to copy" in shop.reports
+
+
 def test_one_source_line_cannot_be_split(shop: Workshop, messy: Callable[..., Config], shared: Path) -> None:
     for stem in ("degenerate/all_same", "degenerate/same_src_many_tgt", "degenerate/one_pair"):
         error = shop.refused(messy(stem))
