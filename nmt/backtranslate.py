@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from nmt.candidates import Translation
 from nmt.flags import find_flags
 from nmt.records import parse_json
 from nmt.text.lines import Inputs, open_output, raw_lines
 from nmt.text.partial import Output
 from nmt.text.windows import windows
-from nmt.translate import WINDOW, Translation, Translator
+from nmt.translate import WINDOW, Translator
 
 RECORD = "mono.jsonl"
 """What became of every line of the text, those left out included."""

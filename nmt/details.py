@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from nmt.align.extract import Reading, choose_reading
 from nmt.align.maps import Weights
+from nmt.candidates import Translation
 from nmt.config import AlignConfig
 from nmt.flags import find_flags
-from nmt.translate import Translation, Translator
+from nmt.translate import Translator
 from nmt.unknown import COPY, with_weights
 
 

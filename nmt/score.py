@@ -11,13 +11,14 @@ import numpy as np
 import torch
 
 from nmt.align.extract import default_reading, forced_weights
+from nmt.candidates import coverage
 from nmt.data.batch import Ids
 from nmt.data.example import Example, collate_examples
 from nmt.data.plan import plan_evaluation
 from nmt.errors import UserError
 from nmt.limits import beyond, memory_for_pass
 from nmt.search.penalty import length_penalty
-from nmt.translate import WINDOW, Translator, coverage
+from nmt.translate import WINDOW, Translator
 
 
 class PairScore(NamedTuple):

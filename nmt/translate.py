@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -18,9 +17,9 @@ from torch import Tensor
 
 from nmt.align.ensemble import load_ensemble
 from nmt.align.extract import Read, attention_maps, choose_reading, default_reading, forced_weights
-from nmt.align.maps import AttentionMap, Weights
+from nmt.align.maps import AttentionMap
+from nmt.candidates import Candidate, Translation, coverage, merged, ranked, written
 from nmt.config import AlignConfig, SearchConfig
-from nmt.consensus import consensus
 from nmt.data.batch import Batch, Ids
 from nmt.data.example import Example, Feeder, collate_examples
 from nmt.data.plan import plan_evaluation
@@ -40,32 +39,12 @@ from nmt.shortlist import Shortlist, read_shortlist
 from nmt.text.lines import BadLineError, text_of
 from nmt.text.tokenizer import Tokenizer
 from nmt.text.windows import PATIENCE, windows
-from nmt.text.wording import Banned, Repeated, TextRule, Wording
+from nmt.text.wording import Banned, Repeated, TextRule, Wording, after_prefix
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 WINDOW = 2048
 """Lines that are sorted by length together; memory does not grow with the file beyond it."""
-
-
-class Candidate(NamedTuple):
-    """One translation of a line."""
-
-    text: str
-    hypothesis: Hypothesis
-    extras: Sequence[str]  # the words of the source that ids beyond the vocabulary stand for
-
-
-class Translation(NamedTuple):
-    """What became of one line. A line that cannot be translated gives no candidates and says why."""
-
-    candidates: list[Candidate]  # best first; empty for an empty line or a problem
-    problem: str | None
-    source: str = ""  # the line itself, if it could be read
-
-    @property
-    def text(self) -> str:
-        return self.candidates[0].text if self.candidates else ""
 
 
 class _Task(NamedTuple):
@@ -74,7 +53,12 @@ class _Task(NamedTuple):
     number: int  # from 0, of all lines of the stream
     text: str
     example: Example
-    prefix: Ids  # tokens that its output begins with
+    begin: str  # what its output begins with
+    prefix: Ids  # the tokens of that
+
+    @property
+    def extras(self) -> Sequence[str]:
+        return () if self.example.copies is None else self.example.copies.extras
 
 
 class Translator:
@@ -264,17 +248,30 @@ class Translator:
     ) -> list[Translation]:
         found = [self._task(*line, search) for line in lines]
         tasks = [task for task in found if isinstance(task, _Task)]
+        candidates = self._candidates(tasks, search)
+        if search.sampling is None:
+            # A text may have been written in several ways. Where too few differ, a wider beam has more of them.
+            wanted = search.beam if search.mbr is not None else nbest
+            for times in (2, 4):
+                few = [task for task in tasks if len({c.text for c in candidates[task.number]}) < wanted]
+                more = self._candidates(few, search.model_copy(update={"beam": times * search.beam}))
+                candidates |= {number: merged(candidates[number] + wider) for number, wider in more.items()}
         results: dict[int, Translation] = {}
+        for task in tasks:
+            n_best = ranked(candidates[task.number], search)[:nbest]
+            problem = None if n_best else "nothing is left that search may write"
+            results[task.number] = Translation(n_best, problem, task.text, task.begin)
+        return [results[task.number] if isinstance(task, _Task) else task for task in found]
+
+    def _candidates(self, tasks: Sequence[_Task], search: SearchConfig) -> dict[int, list[Candidate]]:
+        """What search finds for each task, by its number."""
         lengths = np.array([len(task.example.src) for task in tasks], dtype=np.int64)
-        budget = max(1, search.max_tokens // search.outputs)
-        for rows in plan_evaluation(lengths, lengths, max_tokens=budget):
+        found: dict[int, list[Candidate]] = {}
+        for rows in plan_evaluation(lengths, lengths, max_tokens=max(1, search.max_tokens // search.outputs)):
             batch = [tasks[row] for row in rows]
             with memory_for_search([len(task.example.src) for task in batch], search.outputs, search.max_tokens):
-                translated = list(self._translate_batch(batch, search))
-            for task, candidates in zip(batch, translated, strict=True):
-                problem = None if candidates else "nothing is left that search may write"
-                results[task.number] = Translation(candidates[:nbest], problem, task.text)
-        return [results[task.number] if isinstance(task, _Task) else task for task in found]
+                found |= zip((task.number for task in batch), self._translate_batch(batch, search), strict=True)
+        return found
 
     def _task(self, number: int, line: str | bytes, prefix: str, search: SearchConfig) -> _Task | Translation:
         """What is to be done for a line, or what became of it already."""
@@ -292,7 +289,7 @@ class Translator:
         if not len(ids) or not text.strip():
             return Translation([], None)
         example = self.feeder.example((text, ids))
-        return _Task(number, text, example, self.feeder.prefix(prefix, tgt.encode(prefix), example))
+        return _Task(number, text, example, prefix, self.feeder.prefix(prefix, tgt.encode(prefix), example))
 
     def _translate_batch(self, tasks: Sequence[_Task], search: SearchConfig) -> Iterator[list[Candidate]]:
         """The candidates for each task, best first."""
@@ -301,15 +298,8 @@ class Translator:
         if search.coverage_penalty:
             found = self._rank_by_coverage(tasks, found, search.coverage_penalty)
         for task, hypotheses in zip(tasks, found, strict=True):
-            copies = task.example.copies
-            extras = () if copies is None else copies.extras
-            candidates = [Candidate(self.tokenizers[1].decode(h.tokens, extras), h, extras) for h in hypotheses]
-            if search.mbr is not None:
-                # Samples come as often as they are probable; what a beam holds is weighed by its probability.
-                weights = None if search.sampling is not None else relative([h.log_prob for h in hypotheses])
-                order = consensus([c.text for c in candidates], utility=search.mbr.utility, weights=weights)
-                candidates = [candidates[n] for n in order]
-            yield candidates
+            texts = [written(self.tokenizers[1], h.tokens, task.extras, task.begin) for h in hypotheses]
+            yield [Candidate(text, h, task.extras) for text, h in zip(texts, hypotheses, strict=True)]
 
     def _search(self, tasks: Sequence[_Task], search: SearchConfig) -> list[list[Hypothesis]]:
         """Beam search, or samples, over one batch of encoded sources."""
@@ -352,11 +342,12 @@ class Translator:
         if search.no_repeat:
             rules.append(NoRepeat(search.no_repeat))
         if self._wording is not None:
-            extras = [() if task.example.copies is None else task.example.copies.extras for task in tasks]
-            given = [len(task.prefix) for task in tasks]
             forbidden = self._wording.forbidden
-            rules.append(ByText(lambda n, ids: forbidden(ids, extras[n], given=len(ids) == given[n])))
+            rules.append(ByText(lambda n, ids: forbidden(ids, tasks[n].extras, given=len(ids) == len(tasks[n].prefix))))
         if any(len(task.prefix) for task in tasks):
+            if any(task.begin[-1:].isspace() for task in tasks):
+                begun = [(task.begin, [*map(int, task.prefix)]) for task in tasks]
+                rules.append(ByText(after_prefix(self.tokenizers[1], begun)))
             rules = [Prefixed([task.prefix for task in tasks], rules, self.device)]
         return rules
 
@@ -393,12 +384,3 @@ def _check_texts(name: str, texts: Any, kinds: tuple[type, ...]) -> None:
     for number, text in enumerate(texts):
         if not isinstance(text, kinds):
             raise UserError(f"{name}[{number}] is no text: {text!r:.40}")
-
-
-def relative(log_probs: Sequence[float]) -> list[float]:
-    return [math.exp(p - max(log_probs)) for p in log_probs]
-
-
-def coverage(weights: Weights) -> float:
-    """sum over s of log min(1, sum over t of a_ts) for weights [T,S]; less than e^-10 counts as that."""
-    return float(np.log(np.clip(weights.sum(axis=0), math.exp(-10), 1.0)).sum())

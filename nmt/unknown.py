@@ -9,12 +9,13 @@ from pathlib import Path
 from nmt.align.extract import COPY as COPY
 from nmt.align.extract import Reading, choose_reading, forced_weights
 from nmt.align.maps import Weights
+from nmt.candidates import Candidate, Translation, different, written
 from nmt.config import AlignConfig
 from nmt.data.batch import UNK
 from nmt.errors import UserError
 from nmt.text.lines import read_lines
 from nmt.text.tokenizer import ListTokenizer
-from nmt.translate import Candidate, Translation, Translator
+from nmt.translate import Translator
 
 TOGETHER = 64
 """Translations of which the forced passes share batches."""
@@ -76,18 +77,19 @@ def _replaced(
     for word, entry in dictionary.items():
         entries.setdefault(src.normal(word), entry)
     for translation, weights in with_weights(translator, translations, reading):
-        words = src.segment(translation.source).pieces
+        words, given = src.segment(translation.source).pieces, len(tgt.encode(translation.prefix))
         candidates = []
         for candidate, rows in zip(translation.candidates, weights, strict=True):
             tokens, extras = list(candidate.hypothesis.tokens), list(candidate.extras)
             for step, token in enumerate(tokens):
-                if token == UNK:
+                if token == UNK and step >= given:
                     row = rows[step + (reading.read == "input")]
                     word = words[int(row[: len(words)].argmax())]
                     tokens[step] = len(tgt) + len(extras)
                     extras.append(entries.get(word, word))
-            candidates.append(Candidate(tgt.decode(tokens, extras), candidate.hypothesis, candidate.extras))
-        yield translation._replace(candidates=candidates)
+            text = written(tgt, tokens, extras, translation.prefix)
+            candidates.append(Candidate(text, candidate.hypothesis, candidate.extras))
+        yield translation._replace(candidates=different(candidates))
 
 
 def read_dictionary(path: Path) -> dict[str, str]:

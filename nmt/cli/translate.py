@@ -28,10 +28,11 @@ from nmt.errors import UserError
 from nmt.told import tell
 
 if TYPE_CHECKING:
+    from nmt.candidates import Translation
     from nmt.details import Details, Wanted
     from nmt.text.lines import Inputs
     from nmt.text.partial import Output
-    from nmt.translate import Translation, Translator
+    from nmt.translate import Translator
 
     Improve = Callable[[Iterable[Translation]], Iterable[Translation]]
 
@@ -45,7 +46,9 @@ def translate(
     text: Sentences = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write here, not to standard output.")] = None,
     beam: Beam = None,
-    nbest: Annotated[int, typer.Option(min=1, help="Write so many translations per line: `N ||| text ||| score`.")] = 1,
+    nbest: Annotated[
+        int, typer.Option(min=1, help="Write so many different translations per line: `N ||| text ||| score`.")
+    ] = 1,
     ensemble: Annotated[
         list[Path] | None,
         typer.Option(metavar="RUN", help="Another run with the same tokenizer, to take the mean with; repeatable."),
@@ -54,7 +57,8 @@ def translate(
         Path | None, typer.Option(help="Write only what this file lets a sentence have: see `nmt shortlist`.")
     ] = None,
     prefix: Annotated[
-        Path | None, typer.Option(help="Line N of this file is what the translation of line N begins with.")
+        Path | None,
+        typer.Option(help="Line N of this file is what the translation of line N begins with, as it is."),
     ] = None,
     details: Annotated[
         bool,
@@ -140,6 +144,8 @@ def translate(
 
         for score in evaluate(texts, [references], metrics=("bleu", "chrf")):
             tell(f"{score.name} {score.value:.2f}  {score.signature}")
+    if out.done.few:
+        tell(f"{out.done.few:,} of {out.done.lines:,} lines have fewer than {nbest} translations that differ")
     if flag and not details:
         tell(f"{out.done.flagged:,} of {out.done.lines:,} lines flagged")
     if out.done.problems and strict:
@@ -195,6 +201,7 @@ def _write(job: _Job, lines: Inputs, out: Output, number: int, result: Translati
     if result.problem is not None:
         out.done.problems += 1
         tell(f"{name}, line {line}: left empty: {result.problem}")
+    out.done.few += 0 < len(result.candidates) < job.nbest
     if details.flags:
         out.done.flagged += 1
         if not job.details:

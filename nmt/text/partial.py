@@ -39,6 +39,7 @@ class Done:
     written_sha256: str | None = NOTHING  # of those bytes; None: not known, as of files of an earlier version
     problems: Count = 0  # lines among them that could not be translated
     flagged: Count = 0  # translations among them that look wrong
+    few: Count = 0  # lines among them with fewer different translations than were asked for
 
 
 @dataclass

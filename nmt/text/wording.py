@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
@@ -134,6 +134,18 @@ class Wording:
                 if _completes(rule, rest, text):
                     found.add(n)
         return frozenset(found)
+
+
+def after_prefix(
+    tokenizer: Tokenizer, prefixes: Sequence[tuple[str, Sequence[int]]]
+) -> Callable[[int, Sequence[int]], frozenset[int]]:
+    """For `ByText`: a word begins after a prefix (text, tokens) with white space at its end that its tokens lack."""
+    within = frozenset(n for n, p in enumerate(tokenizer.spell(range(len(tokenizer)))) if n != EOS and p[:1] != b" ")
+    lacking = [
+        bool(ids) and text[-1:].isspace() and not b"".join(tokenizer.spell(ids)).decode(errors="replace")[-1:].isspace()
+        for text, ids in ((text, [n for n in ids if n < len(tokenizer)]) for text, ids in prefixes)
+    ]
+    return lambda n, ids: within if lacking[n] and len(ids) == len(prefixes[n][1]) else frozenset()
 
 
 def in_word(letter: str) -> bool:

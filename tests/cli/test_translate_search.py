@@ -37,6 +37,23 @@ def test_several_runs_are_one(command) -> None:
     assert out != alone
 
 
+def test_lines_with_too_few_translations_are_counted_once(command) -> None:
+    """With an end alone there is one, whatever the beam."""
+    out, err = command("translate", "one", "src", "--nbest", 3, "--set", "search.max_length=1")
+    assert [row.split(" ||| ")[:2] for row in out.splitlines()] == [[f"{n}", ""] for n in range(1, 7)]
+    assert err == "6 of 6 lines have fewer than 3 translations that differ\n"
+    out, err = command("translate", "one", "src", "--nbest", 3)
+    assert (len(out.splitlines()), err) == (18, "")
+
+
+def test_a_prefix_comes_out_as_it_was_given(command, tmp_path: Path) -> None:
+    """Unknown words, too, which nothing replaces."""
+    (tmp_path / "prefix").write_text("zebra  w1 \n\n" * 3, "utf-8")
+    for options in ([], ["--replace-unk"]):
+        out, _ = command("translate", "one", "src", "--prefix", tmp_path / "prefix", *options)
+        assert all(line.startswith("zebra  w1 ") for line in out.splitlines()[::2])
+
+
 def test_details_of_several_runs_have_an_alignment(command) -> None:
     out, _ = command("translate", "one", "src", "--ensemble", "two", "--details")
     for record in map(json.loads, out.splitlines()):

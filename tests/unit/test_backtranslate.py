@@ -9,9 +9,10 @@ import pytest
 from zoo import WORDS, write_run
 
 from nmt.backtranslate import Line, judge, write_pairs
+from nmt.candidates import Candidate, Translation
 from nmt.config import SearchConfig
 from nmt.search.hypothesis import Hypothesis
-from nmt.translate import Candidate, Translation, Translator
+from nmt.translate import Translator
 
 LONG = " ".join(WORDS[:6])
 

@@ -11,10 +11,11 @@ import torch
 from zoo import WORDS, build, write_run
 
 import nmt
+from nmt.candidates import Translation
 from nmt.config import SearchConfig, WordsConfig
 from nmt.errors import UserError
 from nmt.text.tokenizer import WordTokenizer
-from nmt.translate import Translation, Translator
+from nmt.translate import Translator
 
 TOKENIZER = WordTokenizer(WORDS, WordsConfig())
 

@@ -12,11 +12,12 @@ import torch
 from zoo import WORDS, build, each_model
 
 import nmt
+from nmt.candidates import Translation
 from nmt.config import SearchConfig, WordsConfig
 from nmt.errors import UserError
 from nmt.score import score_pairs
 from nmt.text.tokenizer import WordTokenizer
-from nmt.translate import Translation, Translator
+from nmt.translate import Translator
 
 CPU = torch.device("cpu")
 TOKENIZER = WordTokenizer(WORDS, WordsConfig())
