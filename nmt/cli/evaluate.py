@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -105,6 +105,8 @@ def evaluate(
     if written is not None:
         systems.append((str(details), [line.text for line in written]))
     judge = _Judge(systems, None if src is None else sources, [texts[path] for path in references], lowercase)
+    if not lowercase and any(line != line.lower() for path in references for line in texts[path]):
+        _tell_lower_case(runs)
 
     report = judge.scores(metrics, tokenize, quiet=as_json)
     for system, count in zip(report["systems"], learned, strict=False):
@@ -115,6 +117,15 @@ def evaluate(
         report["copy"] = judge.copied(training, written, quiet=as_json)
     if as_json:
         say(*json.dumps(report, indent=2).split("\n"))
+
+
+def _tell_lower_case(runs: Sequence[Path]) -> None:
+    """Of runs whose outputs cannot equal references with capitals."""
+    from nmt.rundir import RunDir
+
+    for run in runs:
+        if RunDir(run).config.tokenizer.lowercase:
+            tell(f"{run} writes lower case only, and the references have capitals: --lowercase compares without case")
 
 
 class _Judge(NamedTuple):

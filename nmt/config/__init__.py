@@ -242,15 +242,33 @@ class Config(Settings):
         decoder = self.model.decoder
         if decoder.kind == "rnn" and decoder.attention.kind != "none":
             _check_attention(decoder.attention, "model.decoder", decoder.width, self.model.encoder.width)
-        elif self.model.coverage and decoder.kind == "rnn":
-            raise ValueError("model.coverage is about attention to the source, but model.decoder.attention is none")
-        elif self.model.guided_alignment and decoder.kind == "rnn":
-            raise ValueError("model.guided_alignment guides attention, but model.decoder.attention is none")
+        else:
+            _check_without_attention(self.model)
         if self.model.guided_alignment and self.data.src is not None and self.data.links is None:
-            raise ValueError("model.guided_alignment learns from links between words: name their file, data.links")
+            raise ValueError(
+                "model.guided_alignment learns from links between words: name their file, data.links, or set it to 0"
+            )
         if self.model.head.kind == "copy":
             _check_copying(self.model.head, self)
         return self
+
+
+def _check_without_attention(model: ModelConfig) -> None:
+    """All that needs the attention of a recurrent decoder which has none, and what to set instead."""
+    if model.decoder.kind != "rnn":
+        return
+    points = model.head.kind == "copy" and model.head.attention.kind == "decoder"
+    needs = {
+        "model.decoder.wiring=luong": model.decoder.wiring == "bahdanau",
+        "model.decoder.input_feeding=null": bool(model.decoder.input_feeding),
+        "model.coverage=0": model.coverage > 0,
+        "model.guided_alignment=0": model.guided_alignment > 0,
+        "model.head=vocab": points,
+    }
+    missed = [instead for instead, needed in needs.items() if needed]
+    if missed:
+        own = " (or give the head an attention of its own: model.head.attention=additive)" if points else ""
+        raise ValueError(f"model.decoder.attention is none, and without one these have to be: {', '.join(missed)}{own}")
 
 
 def _check_copying(head: CopyHeadConfig, config: Config) -> None:
@@ -273,11 +291,6 @@ def _check_copying(head: CopyHeadConfig, config: Config) -> None:
             )
         _check_attention(head.attention, "model.head", width, memory_width)
     elif decoder.kind == "rnn":
-        if decoder.attention.kind == "none":
-            raise ValueError(
-                "model.head points with the decoder's attention, but model.decoder.attention is none: give the head "
-                "an attention of its own, like head.attention: {kind: additive}"
-            )
         if head.attention.layer is not None or head.attention.head is not None:
             raise ValueError("model.head.attention.layer and .head choose among a transformer's; an RNN has one")
     else:

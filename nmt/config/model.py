@@ -204,11 +204,11 @@ class RnnDecoderConfig(Settings):
 
     @model_validator(mode="after")
     def _wires_fit(self) -> Self:
-        if self.wiring == "bahdanau" and self.attention.kind == "none":
-            raise ValueError("bahdanau wiring feeds what attention brings into the cell: attention cannot be none")
-        if self.input_feeding and (self.wiring == "bahdanau" or self.attention.kind == "none"):
-            reason = "there is none" if self.attention.kind == "none" else "in bahdanau wiring the context does that"
-            raise ValueError(f"input_feeding tells the next step what attention brought, but {reason}: leave it out")
+        if self.input_feeding and self.wiring == "bahdanau":
+            raise ValueError(
+                "input_feeding tells the next step what attention brought, but in bahdanau wiring the context does "
+                "that: leave it out"
+            )
         return self
 
     @property

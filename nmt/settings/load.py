@@ -17,7 +17,7 @@ from nmt.errors import UserError
 from nmt.settings.layers import Key, Layers, Origin, found_text, leaves, look_up, new_yaml, parse_override
 from nmt.settings.mistakes import explain, one_error
 from nmt.settings.paths import absolute, read_settings
-from nmt.settings.sections import complete
+from nmt.settings.sections import complete, kinds_of, own_name, sections_at, written_out
 
 
 def load_config(
@@ -80,12 +80,28 @@ def dump_config(config: Config) -> str:
 
 def _layers(path: Path | None, overrides: Sequence[str], base: Mapping[str, Any] | None) -> Layers:
     layers = Layers() if path is None else read_settings(path)
+    layers.values = written_out(layers.values, [Config])
     for key, value in leaves(base or {}):
-        layers.put(key, absolute(key, value, Path.cwd()), Origin("command line"))
+        _put(layers, key, value, Origin("command line"))
     for override in overrides:
         key, value = parse_override(override)
-        layers.put(key, absolute(key, value, Path.cwd()), Origin(f"--set {'.'.join(key)}"))
+        _put(layers, key, value, Origin(f"--set {'.'.join(key)}"))
     return layers
+
+
+def _put(layers: Layers, key: Key, value: Any, origin: Origin) -> None:
+    """Sets a value from the command line. Where it is another kind of section, the keys that only others know go."""
+    value = written_out(absolute(key, value, Path.cwd()), sections_at(key))
+    there = look_up(layers.values, key[:-1])
+    if key[-1] == "kind" and isinstance(there, dict):
+        sections = sections_at(key[:-1])
+        value = own_name(value, [kind for section in sections for kind in kinds_of(section)])
+        known = {name for section in sections if value in kinds_of(section) for name in section.model_fields}
+        others = {name for section in sections for name in section.model_fields} - known if known else set()
+        for name in others & there.keys():
+            if not str(layers.origin((*key[:-1], name))).startswith("--set"):
+                del there[name]
+    layers.put(key, value, origin)
 
 
 def _lay_beneath(layers: Layers, values: Mapping[str, Any], at: Key = ()) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
 from pydantic_core import ErrorDetails
 
 from nmt.config import Config, Settings
 from nmt.errors import UserError
 from nmt.settings.layers import Key, Layers, Origin, found_text, look_up
-from nmt.settings.sections import all_keys, kinds_of, sections_of
+from nmt.settings.sections import all_keys, kinds_of, sections_at, sections_of
 
 EXPECTED = {
     "int_type": "a whole number",
@@ -87,7 +87,9 @@ def _message(error: ErrorDetails, key: Key, holder: type[Settings] | None) -> st
         case "extra_forbidden" | "invalid_key" if holder is not None:
             return f"unknown key; {_advice(key, holder)}"
         case "union_tag_invalid":
-            return _not_among(context["expected_tags"], value["kind"])
+            return _not_among(
+                context["expected_tags"], value["kind"], _with_option(value["kind"], sections_at(key[:-1]))
+            )
         case "missing":
             return "missing"
         case "literal_error":
@@ -97,9 +99,18 @@ def _message(error: ErrorDetails, key: Key, holder: type[Settings] | None) -> st
     return f"{error['msg'].replace('Input should', 'must')}, found {found_text(value)}"
 
 
-def _not_among(quoted: str, value: Any) -> str:
+def _with_option(value: Any, sections: Sequence[type[Settings]]) -> str:
+    """The kind that knows something of this name, which is none itself, such as `bpe`."""
+    for section in sections:
+        for name, setting in section.model_fields.items():
+            if isinstance(value, str) and value in get_args(setting.annotation):
+                return f"{kinds_of(section)[0]}` with `{name}: {value}"
+    return ""
+
+
+def _not_among(quoted: str, value: Any, meant: str = "") -> str:
     names = re.findall(r"'(.*?)'", quoted)
-    near = get_close_matches(str(value), names, 1)
+    near = [meant] if meant else get_close_matches(str(value), names, 1)
     choice = f"one of {', '.join(names)}" if len(names) > 1 else names[0]
     meant = f"; did you mean `{near[0]}`?" if near else ""
     return f"expected {choice}, found {found_text(value)}{meant}"
@@ -117,10 +128,6 @@ def _repair(kind: str, value: Any, key: Key, holder: type[Settings] | None) -> s
         return ": write it without quotes"
     if kind == "string_type" and value is not None and not isinstance(value, dict | list):
         return ": put it in quotes"
-    if kind.startswith("model") and isinstance(value, str) and holder is not None:
-        sections = sections_of(holder.model_fields[key[-1]].annotation)
-        if any(value in kinds_of(section) for section in sections):
-            return f": write {{kind: {value}}}"
     return ""
 
 

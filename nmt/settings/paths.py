@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nmt.config import Config
+from nmt.errors import UserError
 from nmt.settings.layers import Key, Layers, look_up, read_file
 from nmt.settings.mistakes import one_error
 
@@ -25,6 +26,12 @@ FILES: tuple[Key, ...] = (
     ("tokenizer", "tgt_path"),
 )
 """Settings that name files (`prepared`: a folder), relative to where they are written; those of each item of a list."""
+
+DEV: tuple[Key, ...] = (("data", "dev_src"), ("data", "dev_tgt"))
+HELD_OUT = (
+    "Name others with --dev-src and --dev-tgt; or without development files, pairs are held out of the training text: "
+    "--set data.dev_src=null --set data.dev_tgt=null."
+)
 
 VECTORS: tuple[Key, ...] = (("model", "embedding", "src_vectors"), ("model", "embedding", "tgt_vectors"))
 """The same, of files that are read once, when training starts from nothing."""
@@ -55,12 +62,13 @@ def check_files(config: Config, path: Path | None = None, *, vectors: bool = Fal
     `path` is the file the settings came from, for its line numbers.
     """
     written = Layers() if path is None else read_settings(path)
-    problems = []
+    problems, missing = [], set()
     values, wanted = config.model_dump(), (*FILES, *VECTORS) if vectors else FILES
     for key, name in (found for one in wanted for found in _named(values, one)):
         file, origin = Path(name), written.origins.get(key)
         if not file.exists():
             problem = _missing(file)
+            missing.add(key)
         elif file.is_dir() != (key[-1] == "prepared"):
             problem = f"{file} is a folder, not a file" if file.is_dir() else f"{file} is a file, not a folder"
         else:
@@ -68,7 +76,7 @@ def check_files(config: Config, path: Path | None = None, *, vectors: bool = Fal
         from_file = origin is not None and look_up(written.values, key) == name
         problems.append((origin if from_file else None, f"{'.'.join(key)}: {problem}"))
     if problems:
-        raise one_error(problems)
+        raise UserError(one_error(problems).message, HELD_OUT if missing & {*DEV} else None)
 
 
 def _named(values: Any, wanted: Key, at: Key = ()) -> Iterator[tuple[Key, str]]:

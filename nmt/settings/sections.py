@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, get_args, get_origin
 
-from nmt.config import Settings
+from nmt.config import Config, Settings
 from nmt.settings.layers import Key
+
+SYNONYMS = {"bilinear": "general"}
+"""Kinds by names that they have elsewhere."""
 
 
 def sections_of(annotation: Any) -> list[type[Settings]]:
@@ -21,6 +24,36 @@ def sections_of(annotation: Any) -> list[type[Settings]]:
 def kinds_of(section: type[Settings]) -> list[str]:
     """What its `kind` may be; nothing where it has none."""
     return list(get_args(section.model_fields["kind"].annotation)) if "kind" in section.model_fields else []
+
+
+def sections_at(key: Key) -> list[type[Settings]]:
+    """The kinds of section that may stand at a key."""
+    found: list[type[Settings]] = [Config]
+    for name in key:
+        settings = [section.model_fields[name] for section in found if name in section.model_fields]
+        found = [inner for setting in settings for inner in sections_of(setting.annotation)]
+    return found
+
+
+def written_out(value: Any, sections: Sequence[type[Settings]]) -> Any:
+    """A value with sections in place of the names of kinds that are short for them, and with our names of kinds."""
+    kinds = [kind for section in sections for kind in kinds_of(section)]
+    if isinstance(value, str):
+        kind = own_name(value, kinds)
+        return {"kind": kind} if kind in kinds else value
+    if not isinstance(value, dict):
+        return value
+    written = {}
+    for name, inner in value.items():
+        settings = [section.model_fields[name] for section in sections if name in section.model_fields]
+        written[name] = written_out(inner, [one for setting in settings for one in sections_of(setting.annotation)])
+    return written | ({"kind": own_name(value["kind"], kinds)} if "kind" in value else {})
+
+
+def own_name(kind: Any, kinds: Sequence[str]) -> Any:
+    """What a kind is called here, if it has another name elsewhere."""
+    other = SYNONYMS.get(kind) if isinstance(kind, str) else None
+    return other if other in kinds else kind
 
 
 def all_keys(section: type[Settings], at: Key = (), kind: str = "") -> Iterator[tuple[str, Key, str]]:

@@ -94,6 +94,8 @@ def test_the_scores_of_a_training_that_lower_cases_are_without_case(command, rev
         assert ("the tokenizer knows lower case only: dev BLEU and chrF are without case\n" in said) == (
             name == "lower"
         )
+        _, told = command("evaluate", name, "--src", "dev.src", "--ref", "dev.tgt", "--device", "cpu")
+        assert ("lower writes lower case only, and the references have capitals: --low" in told) == (name == "lower")
         lines = map(json.loads, (reversals / name / "metrics.jsonl").read_text().splitlines())
         scores[name] = next(line["dev_chrf"] for line in lines if "dev_chrf" in line)
     assert scores["lower"] > 5

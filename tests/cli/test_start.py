@@ -182,3 +182,21 @@ def test_two_writing_systems_get_two_vocabularies(command, here):
     assert (config.tokenizer.joint, config.model.embedding.tie) == (False, "decoder")
     command("train", *texts, "-o", "y", *ONE, *options("tokenizer.joint=true"))
     assert RunDir(here / "y").config.tokenizer.joint
+
+
+@pytest.mark.parametrize("preset", ["rnn", "rnn-tiny", "transformer"])
+def test_a_preset_trains_on_two_files_as_it_is(command, here, preset):
+    """Its own names of files are in the way of nobody who gives others."""
+    command("init", preset)
+    parts = ("embedding", "encoder", "decoder")
+    small = [*(f"model.{part}.width=16" for part in parts), "tokenizer={kind: words, joint: true}"]
+    _, said = command("train", f"{preset}.yaml", "--src", "a.src", "--tgt", "a.tgt", "-o", "x", *ONE, *options(*small))
+    assert "no development files: held out " in said
+
+
+def test_development_files_that_are_not_there_get_a_way_out(command, here):
+    (here / "old.yaml").write_text("data: {dev_src: dev.src, dev_tgt: dev.tgt}\n")
+    _, said = command("train", "old.yaml", "--src", "a.src", "--tgt", "a.tgt", "-o", "y", code=2)
+    assert "old.yaml:1: data.dev_src: no such file: " in said
+    way_out = said.partition("held out of the training text: ")[2].strip(". \n").split()
+    command("train", "old.yaml", "--src", "a.src", "--tgt", "a.tgt", "-o", "y", *ONE, *way_out)

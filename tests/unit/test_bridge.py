@@ -8,9 +8,11 @@ from zoo import batch, build, rnn
 
 from nmt.config import (
     AdditiveConfig,
+    Config,
     LastBridge,
     MaxBridge,
     MeanBridge,
+    ModelConfig,
     NoAttentionConfig,
     PooledBridge,
     RnnDecoderConfig,
@@ -118,12 +120,12 @@ def test_the_plain_concatenation_is_context_and_state():
 
 
 def test_wires_that_do_not_fit():
-    with pytest.raises(ValueError, match="attention cannot be none"):
-        RnnDecoderConfig(wiring="bahdanau", attention=NoAttentionConfig())
+    with pytest.raises(ValueError, match=r"attention is none, and .* these have to be: model\.decoder\.wiring=luong"):
+        Config(model=ModelConfig(decoder=RnnDecoderConfig(wiring="bahdanau", attention=NoAttentionConfig())))
     with pytest.raises(ValueError, match=r"input_feeding .* in bahdanau wiring the context does that: leave it out"):
         RnnDecoderConfig(wiring="bahdanau", input_feeding=True)
-    with pytest.raises(ValueError, match="but there is none: leave it out"):
-        RnnDecoderConfig(attention=NoAttentionConfig(), input_feeding=True)
+    with pytest.raises(ValueError, match=r"these have to be: model\.decoder\.input_feeding=null"):
+        Config(model=ModelConfig(decoder=RnnDecoderConfig(attention=NoAttentionConfig(), input_feeding=True)))
     assert RnnDecoderConfig(attention=AdditiveConfig()).feeds
     assert not RnnDecoderConfig(attention=NoAttentionConfig()).feeds
     assert not RnnDecoderConfig(input_feeding=False).feeds

@@ -167,7 +167,7 @@ def test_a_prepared_corpus_stands_in_place_of_links():
         ({"data": {"links": "a", "prepared": "b"}}, "prepared holds the text already: drop it, or drop"),
         (
             {"model": {"guided_alignment": 0.1, "decoder": {"kind": "rnn", "attention": {"kind": "none"}}}},
-            "model.guided_alignment guides attention, but model.decoder.attention is none",
+            "model.decoder.attention is none, and without one these have to be: model.guided_alignment=0",
         ),
     ],
 )

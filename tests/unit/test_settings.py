@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from nmt.config import (
     AverageConfig,
     Config,
     InverseSqrtSchedule,
+    NoamSchedule,
     SentencePieceConfig,
     WordsConfig,
 )
@@ -121,6 +123,44 @@ def test_there_are_presets() -> None:
     assert {"rnn", "rnn-tiny", "transformer"} <= {preset.stem for preset in PRESETS}
 
 
+def test_the_name_of_a_kind_is_short_for_the_section(here: Path) -> None:
+    config = load("tokenizer: words\nmodel: {decoder: {attention: bilinear}}", "train.schedule=noam")
+    assert (config.tokenizer, config.train.schedule) == (WordsConfig(), NoamSchedule())
+    assert (
+        config.model.decoder.attention == load("model: {decoder: {attention: {kind: general}}}").model.decoder.attention
+    )
+    assert load("", "search.length_penalty=gnmt", "search.length_penalty.alpha=2").search.length_penalty.alpha == 2
+
+
+ATTENTION = "model: {decoder: {attention: {kind: additive, width: 8, coverage: true, heads: 2}}}"
+
+
+@pytest.mark.parametrize("kind", ["dot", "scaled_dot", "general", "bilinear", "none"])
+@pytest.mark.parametrize("key", ["model.decoder.attention", "model.decoder.attention.kind"])
+def test_what_other_kinds_know_falls_away_with_the_kind(here: Path, key: str, kind: str) -> None:
+    attention = load(ATTENTION, f"{key}={kind}").model.decoder.attention
+    assert attention.kind == {"bilinear": "general"}.get(kind, kind)
+    assert getattr(attention, "heads", None) == (None if kind == "none" else 2 if key.endswith("kind") else 1)
+
+
+def test_what_the_command_line_says_does_not_fall_away(here: Path) -> None:
+    said = message(ATTENTION, "model.decoder.attention.width=9", "model.decoder.attention.kind=dot")
+    assert said.endswith("unknown key; it belongs to kind additive")
+    unknown = ATTENTION.replace("width", "widht")
+    assert "attention.widht: unknown key" in message(unknown, "model.decoder.attention.kind=dot")
+
+
+def test_no_attention_names_all_that_has_to_change_and_then_works(here: Path) -> None:
+    text = "model: {decoder: {wiring: luong, input_feeding: true}, head: {kind: copy}, coverage: 0.5}\ntokenizer: words"
+    said = message(text, "model.decoder.attention=none")
+    assert said.startswith("--set model.decoder.attention: model.decoder.attention is none, and without one these have")
+    changes = re.findall(r"model[\w.]+=\w+", said.partition(" (or")[0])
+    assert len(changes) == 3
+    assert load(text, "model.decoder.attention=none", *changes).model.head.kind == "vocab"
+    own = re.findall(r"model[\w.]+=\w+", said.partition(" (or")[2])
+    load(text, "model.decoder.attention=none", *changes[:-1], *own)
+
+
 # What is refused
 
 
@@ -160,9 +200,20 @@ def test_there_are_presets() -> None:
             "data:\n  src: 2024-01-01\n  tgt: b",
             "c.yaml:2: data.src: expected text, found the date 2024-01-01: put it in quotes",
         ),
+        ("model: rnn", 'c.yaml:1: model: expected a section of keys, found the text "rnn"'),
         (
-            "tokenizer: words",
-            'c.yaml:1: tokenizer: expected a section of keys, found the text "words": write {kind: words}',
+            "tokenizer: wrds",
+            'c.yaml:1: tokenizer: expected a section of keys, found the text "wrds"',
+        ),
+        (
+            "tokenizer: {kind: bpe}",
+            'c.yaml:1: tokenizer.kind: expected one of sentencepiece, words, characters, found the text "bpe"; '
+            "did you mean `sentencepiece` with `model: bpe`?",
+        ),
+        (
+            "model: {encoder: {kind: lstm}}",
+            'c.yaml:1: model.encoder.kind: expected one of rnn, transformer, found the text "lstm"; '
+            "did you mean `rnn` with `cell: lstm`?",
         ),
         ("train: [1]", "c.yaml:1: train: expected a section of keys, found a list"),
         (
