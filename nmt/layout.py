@@ -16,7 +16,8 @@ STEP = re.compile(r"step-(\d{8,})")
 STEP_DRAFT = re.compile(rf"\.{STEP.pattern}\.\d+\.(old\.)?tmp")
 """Its name until it is complete."""
 
-_TOKENIZER = r"tokenizer(/(src|tgt|joint)\.(json|model))?"
+SIDES = "sides.json"
+_TOKENIZER = rf"tokenizer(/((src|tgt|joint)\.(json|model)|{re.escape(SIDES)}))?"
 _CORPUS = r"(train|dev)(/(meta\.json|((src|tgt)\.(ids|text)|links)(\.offsets)?))?"
 _CHECKPOINT = rf"({STEP.pattern}|average-(best|last)-\d+)(/({'|'.join(map(re.escape, (MODEL, OPTIMIZER, STATE)))}))?"
 _DRAFT = r"(.+/)?\.[^/]+\.\d+\.((old|data)\.)?tmp(/.+)?"

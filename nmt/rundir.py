@@ -1,7 +1,7 @@
 """A run is one directory with all that is needed to translate raw text, or to train on. Nothing in it is a pickle.
 
 config.yaml         every setting, resolved: what ran
-tokenizer/          both tokenizers
+tokenizer/          both tokenizers; sides.json, how the words of the two sides are spelled, where they differ
 data/               the prepared corpus, where `nmt train` prepared it
 checkpoints/        step-00000500/{model.safetensors, optimizer.safetensors, state.json}, average-best-5/, ...
 best, last          pointers: the name of a checkpoint
@@ -16,6 +16,7 @@ import os
 import re
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -33,12 +34,14 @@ from nmt.errors import UserError
 from nmt.files import check_place, json_text, write_atomically, written_aside
 from nmt.layout import MODEL as MODEL
 from nmt.layout import OPTIMIZER as OPTIMIZER
+from nmt.layout import SIDES as SIDES
 from nmt.layout import STATE as STATE
 from nmt.layout import STEP, is_run, make_room, strangers
 from nmt.models.build import build_model
 from nmt.models.seq2seq import Seq2Seq
 from nmt.records import Count, Seconds, is_name, read_json, read_name, whole_number
 from nmt.settings.load import dump_config, load_config
+from nmt.text.direction import Direction, Profile
 from nmt.text.tokenizer import BEFORE_NFC, JOINT, SentencePieceTokenizer, Tokenizer, load_tokenizers
 from nmt.told import shell
 
@@ -109,10 +112,12 @@ class RunDir:
         overwrite: bool = False,
         data: Path | None = None,
         facts: Mapping[str, Any] | None = None,
+        profile: Profile | None = None,
     ) -> RunDir:
         """A new run at `path`, there completely or not at all; an old one goes only with `overwrite`.
 
         `data`, a prepared corpus on the same file system, is moved into the run. `facts` go into run.json.
+        `profile`: how the words of the two sides are spelled.
         """
         cls.check_free(path, overwrite=overwrite)
         final = path.resolve()  # so that a link stays and what it points to is written
@@ -125,6 +130,8 @@ class RunDir:
             src, tgt = tokenizers
             src.save(folder, "src")
             tgt.save(folder, "tgt")
+            if profile is not None:
+                (folder / SIDES).write_text(json_text(asdict(profile)), encoding="utf-8")
             if data is not None:
                 os.rename(data, draft / "data")
         return cls(path)
@@ -161,6 +168,12 @@ class RunDir:
     def tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
         """Source and target; the same object where they are joint."""
         return load_tokenizers(self.path / "tokenizer")
+
+    @property
+    def direction(self) -> Direction:
+        """What notices that a text is in the language of the target side, if the run knows how that is spelled."""
+        path = self.path / "tokenizer" / SIDES
+        return Direction(read_json(path, Profile) if path.exists() else None)
 
     @property
     def facts(self) -> Facts:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nmt.cli.common import Beam, Checkpoint, Device, SearchSettings, load, progress, telling_what_is_kept, what_decides
+from nmt.cli.common import (
+    Beam,
+    Checkpoint,
+    Device,
+    SearchSettings,
+    StrictSide,
+    check_direction,
+    load,
+    progress,
+    telling_what_is_kept,
+    what_decides,
+)
 from nmt.errors import UserError
 from nmt.told import shell, tell
 
@@ -17,6 +29,9 @@ if TYPE_CHECKING:
     from nmt.text.lines import Inputs
 
 TAG = "<bt>"
+
+HEARD = 1000
+"""Lines that are looked at before any work, for the language they are in."""
 
 
 def backtranslate(
@@ -30,6 +45,7 @@ def backtranslate(
     checkpoint: Checkpoint = "best",
     device: Device = "auto",
     overrides: SearchSettings = None,
+    strict: StrictSide = False,
     resume: Annotated[bool, typer.Option("--continue", help="Go on where this command was interrupted.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is in FOLDER.")] = False,
 ) -> None:
@@ -57,9 +73,11 @@ def backtranslate(
         raise UserError("--sample draws and --beam searches: choose one of them")
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file, not a folder", "Choose another name.")
+    lines = Inputs(mono)
+    if lines.are_files:  # else it can be read but once
+        check_direction(run, islice(Inputs(mono), HEARD), strict=strict)
     drawn = ["search.mbr=null", "search.coverage_penalty=0", "search.sampling.count=1"] if sample else []
     translator = load(run, checkpoint, device, beam=beam, overrides=[*drawn, *(overrides or [])])
-    lines = Inputs(mono)
 
     from nmt.backtranslate import PAIRS, RECORD, translate_lines, write_pairs
     from nmt.text.lines import check_output

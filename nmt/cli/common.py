@@ -15,6 +15,7 @@ from nmt.errors import UserError
 from nmt.told import tell
 
 if TYPE_CHECKING:
+    from nmt.text.direction import Direction
     from nmt.text.lines import Inputs
     from nmt.text.partial import Output
     from nmt.translate import Translator
@@ -46,6 +47,9 @@ Sentences = Annotated[
     typer.Option(
         "--text", metavar="SENTENCE", callback=_sentences, help="A source sentence, instead of files; may be repeated."
     ),
+]
+StrictSide = Annotated[
+    bool, typer.Option("--strict", help="Stop if the text is in the language that the run translates into.")
 ]
 ForceFile = Annotated[bool, typer.Option("--force", help="Overwrite the output file.")]
 
@@ -124,6 +128,24 @@ def tracked(items: Iterable[T], doing: str, total: int) -> Iterator[T]:
 
     console = Console(stderr=True)
     yield from track(items, doing, total=total, console=console, transient=True, disable=not console.is_terminal)
+
+
+def check_direction(
+    run: Path, lines: Iterable[str | bytes], *, strict: bool = False, direction: Direction | None = None
+) -> None:
+    """Tells, once, that a text is in the language of the run's target side; with `strict` that is a UserError.
+
+    `direction`: what has heard the lines before these."""
+    from nmt.rundir import RunDir
+
+    direction = direction or RunDir(run).direction
+    if not direction.hear(lines):
+        return
+    what = f"the text is spelled like the language that {run} translates into, not like the one it translates from"
+    hint = "Is this the run of the other direction, or the other file?"
+    if strict:
+        raise UserError(what, hint)
+    tell(f"warning: {what}. {hint}")
 
 
 @contextlib.contextmanager

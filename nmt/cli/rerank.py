@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nmt.cli.common import Checkpoint, Device, ForceFile, load, tracked
+from nmt.cli.common import Checkpoint, Device, ForceFile, StrictSide, check_direction, load, tracked
 from nmt.cli.pairs import readable_lines, told
 from nmt.errors import UserError
 from nmt.told import say, tell
@@ -33,6 +33,7 @@ def rerank(
     ] = None,
     checkpoint: Checkpoint = "best",
     device: Device = "auto",
+    strict: StrictSide = False,
     force: ForceFile = False,
 ) -> None:
     """Choose among several translations with a model of the reverse direction.
@@ -66,6 +67,7 @@ def rerank(
     references = None if choose is None else list(read_lines(choose))
     if references is not None and len(references) != len(lines):
         raise UserError(f"{choose} has {len(references):,} lines, {src} {len(lines):,}: they must be the same")
+    check_direction(run, [n_best[0].text for n_best in found], strict=strict)
     translator = load(run, checkpoint, device, beam=None, overrides=[])
     lines = [told(Pair(n, "", line), src, translator)[1] for n, line in enumerate(lines, start=1)]
     scored = tracked(with_reverse(translator, lines, found), "scoring", sum(map(len, found)))

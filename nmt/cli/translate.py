@@ -19,6 +19,7 @@ from nmt.cli.common import (
     ForceFile,
     SearchSettings,
     Sentences,
+    check_direction,
     load,
     progress,
     telling_what_is_kept,
@@ -30,6 +31,7 @@ from nmt.told import tell
 if TYPE_CHECKING:
     from nmt.candidates import Translation
     from nmt.details import Details, Wanted
+    from nmt.text.direction import Direction
     from nmt.text.lines import Inputs
     from nmt.text.partial import Output
     from nmt.translate import Translator
@@ -77,7 +79,12 @@ def translate(
     checkpoint: Checkpoint = "best",
     device: Device = "auto",
     overrides: SearchSettings = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 if any line could not be translated.")] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Exit with 2 if a line could not be translated, or the language is the other one."
+        ),
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--continue", help="Go on with the output file where this command was interrupted.")
     ] = False,
@@ -100,6 +107,7 @@ def translate(
       nmt translate runs/first --text "a man rides a horse" --nbest 5
       echo "a man rides a horse" | nmt translate runs/first
     """
+    from nmt.rundir import RunDir
     from nmt.text.lines import Given, Inputs, check_inputs
     from nmt.text.partial import open_resumable
 
@@ -127,7 +135,16 @@ def translate(
         raise UserError(f"--nbest {nbest} needs as many hypotheses", f"{more}.")
     improve = _replacing(translator, run, dictionary) if replace_unk else list
     prefixes = _partners(lines, prefix, "--prefix")
-    job = _Job(translator, improve, _wanted(translator, run, details, flag), nbest, details, prefixes)
+    job = _Job(
+        translator,
+        improve,
+        _wanted(translator, run, details, flag),
+        nbest,
+        details,
+        prefixes,
+        run,
+        RunDir(run).direction,
+    )
     typed = not inputs and not text and sys.stdin.isatty()
     references = _partners(lines, reference, "--reference")
     options = {"nbest": nbest, "details": details, "flag": flag, "replace_unk": replace_unk}
@@ -148,6 +165,8 @@ def translate(
         tell(f"{out.done.few:,} of {out.done.lines:,} lines have fewer than {nbest} translations that differ")
     if flag and not details:
         tell(f"{out.done.flagged:,} of {out.done.lines:,} lines flagged")
+    if job.direction.turned and strict:
+        raise UserError("the text is not in the language that the run translates from (see above)")
     if out.done.problems and strict:
         raise UserError(f"{out.done.problems} of the lines could not be translated (see above)")
 
@@ -161,6 +180,8 @@ class _Job(NamedTuple):
     nbest: int
     details: bool
     prefixes: list[str] | None
+    run: Path
+    direction: Direction
 
 
 def _wanted(translator: Translator, run: Path, details: bool, flag: bool) -> Wanted:
@@ -185,6 +206,7 @@ def _translated(job: _Job, lines: Inputs, out: Output, typed: bool) -> Iterator[
     bar = contextlib.nullcontext(lambda: None) if typed else progress(lines, number)
     with contextlib.closing(cut), telling_what_is_kept(out), bar as advance:
         for window in cut:
+            check_direction(job.run, window, direction=job.direction)
             begin = None if job.prefixes is None else job.prefixes[number : number + len(window)]
             results = job.improve(job.translator.translate(window, nbest=job.nbest, prefixes=begin, first=number))
             for result, details in with_details(job.translator, list(results), job.wanted):

@@ -21,6 +21,7 @@ from nmt.files import remove_leftovers, writing
 from nmt.models.build import build_model
 from nmt.presets import Choice, choose, explain, tune
 from nmt.rundir import MODEL, RunDir, load_weights
+from nmt.text.direction import learn_profile
 from nmt.text.sampling import check_sampling
 from nmt.text.vectors import check_vectors, check_words
 from nmt.told import shell
@@ -174,6 +175,7 @@ def _make_run(
             overwrite=order.force,
             data=draft,
             facts={"fingerprint": fingerprints(prepared), **origin},
+            profile=learn_profile(prepared.train.text, len(prepared.train)),
         )
     finally:
         if draft is not None:
