@@ -45,6 +45,7 @@ COMMANDS = {
     "split": Entry("Data", "nmt.cli.split:split", "Set development and test text aside from two text files."),
     "fetch": Entry("Data", "nmt.cli.fetch:fetch", "Download a public corpus by name."),
     "prepare": Entry("Data", "nmt.cli.prepare:prepare", "Turn text into a tokenizer and a corpus, ahead of training."),
+    "pack": Entry("Tools", "nmt.cli.pack:pack", "Make a small run to give away: it translates, and holds no text."),
     "info": Entry("Tools", "nmt.cli.info:info", "Say what is in a run directory."),
     "schema": Entry("Tools", "nmt.cli.schema:schema", "Print the JSON schema of configuration files, for editors."),
     "bench": Entry("Tools", "nmt.cli.bench:bench", "Measure the speed of training and translating on this machine."),

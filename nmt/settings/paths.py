@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,21 @@ def absolute(key: Key, value: Any, folder: Path) -> Any:
     if unnumbered in (*FILES, *VECTORS) and value and isinstance(value, str | Path):
         return os.path.normpath(folder.resolve() / Path(value).expanduser())
     return value
+
+
+def without_files(values: Mapping[str, Any], at: Key = ()) -> dict[str, Any]:
+    """Nested settings that name no file, and have no section that needs one."""
+    names = (*FILES, *VECTORS)
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        key = (*at, name)
+        if isinstance(value, Mapping):
+            found[name] = without_files(value, key)
+        elif isinstance(value, list | tuple) and any(file[: len(key)] == key for file in names):
+            found[name] = []
+        else:
+            found[name] = None if key in names else value
+    return found
 
 
 def read_settings(path: Path) -> Layers:

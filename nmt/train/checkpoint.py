@@ -135,7 +135,10 @@ def schedule_of(folder: Path) -> tuple[int, float]:
 def trained_checkpoint(run: RunDir) -> Path:
     """The folder of the best checkpoint with an optimizer's memory: neither an average, nor one kept for its score."""
     scored = [c for c in scored_checkpoints(run) if (run.checkpoints / c.name / OPTIMIZER).is_file()]
-    return run.checkpoint(ranked(run.config.train.metric, scored)[0].name if scored else "last")
+    folder = run.checkpoint(ranked(run.config.train.metric, scored)[0].name if scored else "last")
+    if not (folder / OPTIMIZER).is_file():
+        raise UserError(f"{run.path} has weights alone, no optimizer's memory to keep", "leave out --keep")
+    return folder
 
 
 def thin_out(checkpoints: Sequence[Scored], metric: str, *, last: int, best: int) -> list[Scored]:
@@ -185,13 +188,25 @@ def remove_others(run: RunDir, keep: Collection[str]) -> None:
             shutil.rmtree(path)
 
 
+def last_state(run: RunDir) -> TrainState:
+    """How far training has come, as the last checkpoint knows."""
+    names, last = run.steps(), _pointed(run, "last")
+    name = last if last is not None and (run.checkpoints / last).is_dir() else next(iter(names), None)
+    known = name is not None and (run.checkpoints / name / STATE).is_file()
+    return _read_state(run.checkpoints / str(name) / STATE) if known else TrainState()
+
+
 def scored_checkpoints(run: RunDir) -> list[Scored]:
     """The validated checkpoints that are there, oldest first, as `last` knows them."""
-    names = run.steps()
-    last = _pointed(run, "last")
-    name = last if last in names else next(iter(names), None)
-    state = TrainState() if name is None else _read_state(run.checkpoints / name / STATE)
-    return [c for c in state.checkpoints if (run.checkpoints / c.name / MODEL).is_file()]
+    return [c for c in last_state(run).checkpoints if (run.checkpoints / c.name / MODEL).is_file()]
+
+
+def score_of(run: RunDir, name: str) -> float | None:
+    """The development score of a checkpoint; None where that is not known, as of an average that nobody has judged."""
+    if is_average(run.checkpoints / name):
+        score = read_json(run.checkpoints / name / STATE).get("score")
+        return float(score) if isinstance(score, int | float) else None
+    return next((c.score for c in last_state(run).checkpoints if c.name == name), None)
 
 
 def average_checkpoints(paths: Sequence[Path]) -> dict[str, Tensor]:

@@ -107,6 +107,11 @@ def go_on(path: Path, overrides: Sequence[str], *, device: str, budget: float | 
     UserError for a setting that may not change, and for a corpus that is not what it was.
     """
     run = RunDir(path)
+    if "packed" in run.facts:
+        raise UserError(
+            f"{path} was made by `nmt pack`: it translates, and has nothing that training could go on from",
+            f"go on with the run it was made of, or start a new one from its weights: --init-from {shell(path)}",
+        )
     run.check_code()
     _check_steps(run, overrides)
     config = run.config_with(overrides)
