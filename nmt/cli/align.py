@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import typer
 
-from nmt.cli.common import Checkpoint, Device, load
+from nmt.cli.common import Checkpoint, Device, check_direction, first_lines, load
 from nmt.cli.pairs import readable_pairs
 from nmt.errors import UserError
 from nmt.told import tell
@@ -94,6 +94,7 @@ def align(
     if form == "pharaoh":
         check_links(reading, "--format pharaoh", "Write its weights: --format json.")
     if reverse is not None:
+        check_direction(reverse, () if tgt is None else first_lines(tgt))
         backwards = load_exact(reverse, "best", device)
         reading_back = reading_of(backwards, reverse, attention, chosen, read)
         check_links(reading_back, "--reverse", "Choose another attention: --attention NAME.")

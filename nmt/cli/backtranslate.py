@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +15,7 @@ from nmt.cli.common import (
     SearchSettings,
     StrictSide,
     check_direction,
+    first_lines,
     load,
     progress,
     telling_what_is_kept,
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from nmt.text.lines import Inputs
 
 TAG = "<bt>"
-
-HEARD = 1000
-"""Lines that are looked at before any work, for the language they are in."""
 
 
 def backtranslate(
@@ -74,8 +71,7 @@ def backtranslate(
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file, not a folder", "Choose another name.")
     lines = Inputs(mono)
-    if lines.are_files:  # else it can be read but once
-        check_direction(run, islice(Inputs(mono), HEARD), strict=strict)
+    check_direction(run, first_lines(*mono), strict=strict)
     drawn = ["search.mbr=null", "search.coverage_penalty=0", "search.sampling.count=1"] if sample else []
     translator = load(run, checkpoint, device, beam=beam, overrides=[*drawn, *(overrides or [])])
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -128,6 +129,14 @@ def tracked(items: Iterable[T], doing: str, total: int) -> Iterator[T]:
 
     console = Console(stderr=True)
     yield from track(items, doing, total=total, console=console, transient=True, disable=not console.is_terminal)
+
+
+def first_lines(*paths: Path) -> Iterable[bytes]:
+    """What the language of files can be told by, before any work; nothing of what can be read but once."""
+    from nmt.text.lines import Inputs
+
+    lines = Inputs(paths)
+    return islice(lines, 1000) if lines.are_files else ()
 
 
 def check_direction(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from nmt.cli.common import Beam, Checkpoint, Device, ForceFile, SearchSettings, load, waiting
+from nmt.cli.common import Beam, Checkpoint, Device, ForceFile, SearchSettings, check_direction, load, waiting
 from nmt.errors import UserError
 from nmt.told import say, tell
 
@@ -232,6 +232,8 @@ def _read(paths: list[Path], details: Path | None, src: Path | None) -> dict[Pat
         path: list(read_lines(path, record=path == details, keep_mark=path not in (details, src))) for path in paths
     }
     first, *others = texts
+    if not texts[first]:
+        raise UserError(f"{first} has no lines: there is nothing to score")
     for path in others:
         if len(texts[path]) != len(texts[first]):
             counts = f"{first} has {len(texts[first])} lines, {path} has {len(texts[path])}"
@@ -302,6 +304,7 @@ def _translations(
     run: Path, texts: list[str], name: str, checkpoint: str, device: str, *, beam: int | None, overrides: list[str]
 ) -> list[str]:
     """What the run makes of the lines; says on standard error which it had to leave empty."""
+    check_direction(run, texts)
     translator = load(run, checkpoint, device, beam=beam, overrides=overrides)
     results = translator.translate(texts)
     for number, result in enumerate(results, start=1):

@@ -21,7 +21,7 @@ from nmt.files import remove_leftovers, writing
 from nmt.models.build import build_model
 from nmt.presets import Choice, choose, explain, tune
 from nmt.rundir import MODEL, RunDir, load_weights
-from nmt.text.direction import learn_profile
+from nmt.text.direction import Direction, learn_profile
 from nmt.text.sampling import check_sampling
 from nmt.text.vectors import check_vectors, check_words
 from nmt.told import shell
@@ -168,6 +168,12 @@ def _make_run(
             prepared = prepare(config, draft, report=console.say, tokenizers=tokenizers, text=text)
         for file, side in vectors:
             check_words(file, prepared.tokenizers[side], config.model.embedding.width)
+        profile = learn_profile(prepared.train.text, len(prepared.train))
+        if Direction(profile).hear(prepared.dev.text(row)[0] for row in range(len(prepared.dev))):
+            console.say(
+                "warning: the development source is spelled like the target side of the training text: are the two "
+                "development files the wrong way round?"
+            )
         run = RunDir.create(
             out,
             config,
@@ -175,7 +181,7 @@ def _make_run(
             overwrite=order.force,
             data=draft,
             facts={"fingerprint": fingerprints(prepared), **origin},
-            profile=learn_profile(prepared.train.text, len(prepared.train)),
+            profile=profile,
         )
     finally:
         if draft is not None:

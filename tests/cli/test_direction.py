@@ -84,6 +84,21 @@ def test_rerank(command, here: Path) -> None:
         assert (here / f"out2.{side}").exists() != said
 
 
+def test_evaluate_and_align(command, here: Path) -> None:
+    for src, tgt, said in (("dev.src", "dev.tgt", False), ("dev.tgt", "dev.src", True)):
+        _, err = command("evaluate", "run", "--src", src, "--ref", tgt, "--metric", "exact")
+        assert (f"warning: {WARNING.format('run')}" in err) == said
+        _, err = command("align", "run", tgt, src, "--reverse", "run", "--symmetrize", "union")
+        assert (f"warning: {WARNING.format('run')}" in err) == said
+
+
+def test_development_files_the_wrong_way_round(command, here: Path) -> None:
+    for src, tgt, said in (("src", "tgt", 0), ("tgt", "src", 1)):
+        dev = ("--dev-src", f"dev.{src}", "--dev-tgt", f"dev.{tgt}")
+        _, err = command("train", "tiny.yaml", "--src", "src", "--tgt", "tgt", *dev, "-o", f"run-{src}")
+        assert err.count("are the two development files the wrong way round?") == said
+
+
 def test_the_profile_is_a_part_of_the_run(command, here: Path) -> None:
     path = here / "run" / "tokenizer" / SIDES
     assert path.stat().st_size < 50_000

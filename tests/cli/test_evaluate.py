@@ -108,6 +108,12 @@ def test_each_metric_is_printed_when_it_is_there_and_ter_is_last(command, here: 
     assert out.startswith("BLEU ")
 
 
+def test_files_without_lines_are_named(command, here: Path) -> None:
+    (here / "empty").write_text("")
+    _, err = command("evaluate", "--hyp", "empty", "--ref", "empty", code=2)
+    assert err == "error: empty has no lines: there is nothing to score\n"
+
+
 def test_the_worst_lines(command, here: Path) -> None:
     lines = {name: (here / name).read_text().split("\n")[:-1] for name in ("a", "ref", "src")}
     scores = [sacrebleu.sentence_chrf(hyp, [ref]).score for hyp, ref in zip(lines["a"], lines["ref"], strict=True)]
