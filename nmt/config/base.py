@@ -6,8 +6,17 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-PositiveInt = Annotated[int, Field(gt=0)]
+MOST = 2**31 - 1
+LARGEST = 1e38  # what float32 holds
+
+PositiveInt = Annotated[int, Field(gt=0, le=MOST)]
+NotNegative = Annotated[int, Field(ge=0, le=MOST)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Width = Annotated[int, Field(gt=0, le=65_536)]
+Small = Annotated[int, Field(gt=0, le=1_000)]  # number of layers, heads and the like
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+PositiveWeight = Annotated[float, Field(gt=0, le=1e6)]
 
 
 class Settings(BaseModel):

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nmt.config.base import PositiveInt, Rate, Settings
+from nmt.config.base import PositiveInt, Rate, Settings, Small, Weight, Width
 
 
 class ScoredAttention(Settings):
     """Weights are the softmax of scores."""
 
-    heads: PositiveInt = Field(
+    heads: Small = Field(
         1, description="more than one: each scores and weighs projections of its own; must divide both widths"
     )
 
@@ -40,7 +40,7 @@ class AdditiveConfig(ScoredAttention):
     """score = v' tanh(W [q;k] + b), a small network."""
 
     kind: Literal["additive"] = "additive"
-    width: PositiveInt = 512
+    width: Width = 512
     coverage: bool = Field(
         False,
         description="the network hears how much attention a position had so far; so the decoder goes step by step",
@@ -109,7 +109,7 @@ class PooledBridge(Settings):
 
     kind: Literal["attention"] = "attention"
     score: Literal["dot", "bilinear", "mlp"] = "mlp"
-    vectors: PositiveInt = Field(1, description="how many, joined")
+    vectors: Small = Field(1, description="how many, joined")
 
 
 BridgeConfig = Annotated[
@@ -118,7 +118,7 @@ BridgeConfig = Annotated[
 
 
 class EmbeddingConfig(Settings):
-    width: PositiveInt = 256
+    width: Width = 256
     tie: Literal["none", "decoder", "all"] = Field(
         "decoder",
         description="decoder: target embedding and output layer share weights; all: the source embedding, too "
@@ -128,7 +128,7 @@ class EmbeddingConfig(Settings):
         None, description="pretrained vectors of source words to start from: text of word2vec or GloVe, plain or gzip"
     )
     tgt_vectors: str | None = Field(None, description="the same of target words; with tie: all, one of the two is set")
-    ngrams: Annotated[int, Field(ge=0)] = Field(
+    ngrams: Annotated[int, Field(ge=0, le=2**24)] = Field(
         0,
         description="source words that the vocabulary lacks are read as n-grams of characters, which share so many "
         "vectors, such as 8192; 0: they all look alike (kind: words only)",
@@ -165,8 +165,8 @@ class RnnEncoderConfig(Settings):
 
     kind: Literal["rnn"] = "rnn"
     cell: Literal["lstm", "gru", "tanh"] = "lstm"
-    layers: PositiveInt = 1
-    width: PositiveInt = 512
+    layers: Small = 1
+    width: Width = 512
     residual: bool = Field(False, description="each layer but the first adds to what it reads; for deep stacks")
     variational: bool = Field(
         False, description="dropout takes one mask for all positions of a sentence (Gal and Ghahramani 2016)"
@@ -182,8 +182,8 @@ class RnnEncoderConfig(Settings):
 class RnnDecoderConfig(Settings):
     kind: Literal["rnn"] = "rnn"
     cell: Literal["lstm", "gru", "tanh"] = "lstm"
-    layers: PositiveInt = 1
-    width: PositiveInt = 512
+    layers: Small = 1
+    width: Width = 512
     residual: bool = Field(False, description="each layer but the first adds to what it reads; for deep stacks")
     variational: bool = Field(
         False, description="dropout takes one mask for all positions of a sentence (Gal and Ghahramani 2016)"
@@ -229,10 +229,10 @@ class TransformerEncoderConfig(Settings):
     """Self-attention and a feed-forward network, `layers` times (Vaswani et al. 2017)."""
 
     kind: Literal["transformer"] = "transformer"
-    layers: PositiveInt = 3
-    width: PositiveInt = Field(256, description="must be that of the embedding")
-    heads: PositiveInt = Field(4, description="must divide the width")
-    feed_forward: Annotated[int, Field(ge=0)] = Field(
+    layers: Small = 3
+    width: Width = Field(256, description="must be that of the embedding")
+    heads: Small = Field(4, description="must divide the width")
+    feed_forward: Annotated[int, Field(ge=0, le=2**20)] = Field(
         1024, description="width inside the feed-forward network; 0 = there is none"
     )
     attention: Literal["multihead", "basic"] = Field(
@@ -249,7 +249,9 @@ class TransformerEncoderConfig(Settings):
     positions: Literal["sinusoidal", "learned", "alibi", "rotary", "none"] = Field(
         "sinusoidal", description="vectors added to embeddings; biases by distance; turned queries and keys; nothing"
     )
-    max_positions: PositiveInt = Field(1024, description="learned positions: those beyond share the last one's vector")
+    max_positions: Annotated[int, Field(gt=0, le=2**24)] = Field(
+        1024, description="learned positions: those beyond share the last one's vector"
+    )
     attention_dropout: Rate = Field(0.1, description="on attention weights")
     activation_dropout: Rate = Field(0.1, description="inside the feed-forward network")
 
@@ -311,10 +313,10 @@ class ModelConfig(Settings):
     decoder: DecoderConfig = RnnDecoderConfig()
     head: HeadConfig = VocabHeadConfig()
     word_dropout: Rate = Field(0.0, description="share of the words, on either side, that are read as unknown")
-    coverage: Annotated[float, Field(ge=0)] = Field(
+    coverage: Weight = Field(
         0.0, description="weight of the coverage loss: what it costs to attend to a source word again"
     )
-    guided_alignment: Annotated[float, Field(ge=0)] = Field(
+    guided_alignment: Weight = Field(
         0.0, description="weight of the alignment loss: what it costs to attend elsewhere than data.links say"
     )
     dropout: Rate = Field(

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
-from nmt.config.base import PositiveInt, Settings
+from nmt.config.base import NotNegative, PositiveInt, Seed, Settings
 
-NotNegative = Annotated[int, Field(ge=0)]
+Power = Annotated[float, Field(ge=0, le=10)]
+"""Of a length: beyond it scores of long outputs are no numbers any more."""
 
 
 class NoPenalty(Settings):
@@ -21,21 +22,21 @@ class AveragePenalty(Settings):
     """log p / length ** alpha: with alpha 1 the mean over tokens."""
 
     kind: Literal["average"] = "average"
-    alpha: Annotated[float, Field(ge=0)] = 1.0
+    alpha: Power = 1.0
 
 
 class GnmtPenalty(Settings):
     """log p / ((5 + length) / 6) ** alpha (Wu et al. 2016, equation 14)."""
 
     kind: Literal["gnmt"] = "gnmt"
-    alpha: Annotated[float, Field(ge=0)] = 0.6
+    alpha: Power = 0.6
 
 
 class RewardPenalty(Settings):
     """log p + reward * length: each token earns so many nats (He et al. 2016; Murray and Chiang 2018)."""
 
     kind: Literal["reward"] = "reward"
-    reward: float = 0.5
+    reward: Annotated[float, Field(ge=-100, le=100)] = 0.5
 
 
 def _number_is_average(value: Any) -> Any:
@@ -54,13 +55,15 @@ LengthPenaltyConfig = Annotated[
 class SamplingConfig(Settings):
     """Draw tokens instead of searching for the best ones."""
 
-    temperature: Annotated[float, Field(gt=0)] = Field(1.0, description="below 1: closer to the most probable")
+    temperature: Annotated[float, Field(ge=1e-4, le=100)] = Field(
+        1.0, description="below 1: closer to the most probable"
+    )
     top_k: NotNegative = Field(0, description="draw from so many most probable tokens only; 0 = all")
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="draw from the fewest tokens that have this probability together (nucleus)"
     )
-    count: PositiveInt = Field(1, description="samples per sentence")
-    seed: NotNegative = Field(1, description="with the number of the line it decides every draw")
+    count: Annotated[int, Field(gt=0, le=10_000)] = Field(1, description="samples per sentence")
+    seed: Seed = Field(1, description="with the number of the line it decides every draw")
 
 
 class MbrConfig(Settings):
@@ -70,7 +73,7 @@ class MbrConfig(Settings):
 
 
 class SearchConfig(Settings):
-    beam: PositiveInt = Field(5, description="hypotheses kept per sentence; 1 = greedy")
+    beam: Annotated[int, Field(gt=0, le=10_000)] = Field(5, description="hypotheses kept per sentence; 1 = greedy")
     stop: Literal["first_k", "exact"] = Field(
         "first_k",
         description="first_k: as many as the beam have ended and no other is ahead; exact: no other can get ahead",
@@ -78,13 +81,15 @@ class SearchConfig(Settings):
     length_penalty: Annotated[LengthPenaltyConfig, BeforeValidator(_number_is_average)] = Field(
         AveragePenalty(), description="how outputs of different lengths compare; a number is the alpha of `average`"
     )
-    coverage_penalty: Annotated[float, Field(ge=0)] = Field(
+    coverage_penalty: Annotated[float, Field(ge=0, le=1_000)] = Field(
         0.0, description="rank the n-best by score + this * sum of log min(1, attention a source token got)"
     )
-    max_ratio: Annotated[float, Field(gt=0)] = Field(2.0, description="longest output: max_ratio * source + max_extra")
-    max_extra: PositiveInt = 10
+    max_ratio: Annotated[float, Field(gt=0, le=1_000)] = Field(
+        2.0, description="longest output: max_ratio * source + max_extra"
+    )
+    max_extra: Annotated[int, Field(gt=0, le=100_000)] = 10
     max_length: PositiveInt | None = Field(None, description="and never more tokens than this, the end counted")
-    min_ratio: Annotated[float, Field(ge=0)] = Field(0.0, description="shortest output: min_ratio * source")
+    min_ratio: Annotated[float, Field(ge=0, le=1_000)] = Field(0.0, description="shortest output: min_ratio * source")
     min_length: PositiveInt = Field(1, description="and never fewer tokens than this, the end counted")
     no_repeat: NotNegative = Field(0, description="so many tokens in a row are never written twice; 0 = may be")
     no_repeat_words: NotNegative = Field(0, description="nor so many words, as white space separates them; 0 = may be")
@@ -110,6 +115,8 @@ class SearchConfig(Settings):
             raise ValueError("coverage_penalty ranks what beam search found, and sampling has no order: drop one")
         if self.sampling is not None and self.mbr is not None and self.sampling.count == 1:
             raise ValueError("mbr chooses among samples, and sampling.count is 1: draw 16 or more")
+        if self.sampling is None and self.mbr is not None and self.beam == 1:
+            raise ValueError("mbr chooses among the beam, and beam is 1: widen it, or draw samples")
         return self
 
     @property

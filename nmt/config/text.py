@@ -14,7 +14,7 @@ class CorpusConfig(Settings):
 
     src: str = Field(description="its source side")
     tgt: str = Field(description="its target side: line N translates line N of src")
-    weight: Annotated[float, Field(gt=0)] = Field(
+    weight: Annotated[float, Field(gt=0, le=10_000)] = Field(
         1.0, description="how often each pair comes in an epoch: 2 = twice, 0.5 = in every other one"
     )
     tag: str | None = Field(

@@ -6,23 +6,23 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nmt.config.base import PositiveInt, Rate, Settings
+from nmt.config.base import LARGEST, NotNegative, PositiveInt, PositiveWeight, Rate, Seed, Settings, Width
 
 
 class AdamConfig(Settings):
     kind: Literal["adam", "adamw"] = "adam"
-    lr: Annotated[float, Field(gt=0)] = 1e-3
+    lr: Annotated[float, Field(gt=0, le=LARGEST)] = 1e-3
     beta1: Rate = 0.9
     beta2: Rate = 0.98
-    eps: Annotated[float, Field(gt=0)] = 1e-8
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    eps: Annotated[float, Field(gt=0, le=1)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0, le=LARGEST)] = 0.0
 
 
 class ConstantSchedule(Settings):
     """optimizer.lr throughout, after a linear warm-up."""
 
     kind: Literal["constant"] = "constant"
-    warmup: Annotated[int, Field(ge=0)] = 0
+    warmup: NotNegative = 0
 
 
 class InverseSqrtSchedule(Settings):
@@ -36,7 +36,7 @@ class LinearSchedule(Settings):
     """Linear warm-up to optimizer.lr, then linearly down, to nothing after `steps` updates."""
 
     kind: Literal["linear"] = "linear"
-    warmup: Annotated[int, Field(ge=0)] = 0
+    warmup: NotNegative = 0
     steps: PositiveInt = Field(description="updates in all, warm-up included; train.steps is no more than that")
 
     @model_validator(mode="after")
@@ -54,14 +54,14 @@ class NoamSchedule(Settings):
 
     kind: Literal["noam"] = "noam"
     warmup: PositiveInt = 4000
-    width: PositiveInt = 512
+    width: Width = 512
 
 
 class PlateauSchedule(Settings):
     """optimizer.lr, times `factor` whenever the development score has not improved for `patience` validations."""
 
     kind: Literal["plateau"] = "plateau"
-    warmup: Annotated[int, Field(ge=0)] = 0
+    warmup: NotNegative = 0
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     patience: PositiveInt = 2
 
@@ -89,14 +89,14 @@ class RDrop(Settings):
     """Two passes that differ by dropout, and their divergence (Liang et al. 2021). Costs about twice the time."""
 
     kind: Literal["rdrop"] = "rdrop"
-    weight: Annotated[float, Field(gt=0)] = 5.0
+    weight: PositiveWeight = 5.0
 
 
 class SimCut(Settings):
     """A second pass with some words cut out, and its divergence from the first (Gao et al. 2022)."""
 
     kind: Literal["simcut"] = "simcut"
-    weight: Annotated[float, Field(gt=0)] = 3.0
+    weight: PositiveWeight = 3.0
     cut: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="share of the words, on either side")
 
 
@@ -122,7 +122,7 @@ class UnigramSampling(Settings):
     """One of the best segmentations x of a word by chance, p(x) ~ exp(alpha * score(x)) (Kudo 2018)."""
 
     kind: Literal["unigram"] = "unigram"
-    alpha: Annotated[float, Field(ge=0)] = Field(
+    alpha: Annotated[float, Field(ge=0, le=1_000)] = Field(
         0.2, description="0: all of the best are as probable; the higher, the more often the very best"
     )
     best: PositiveInt = Field(64, description="segmentations to choose among, for each word")
@@ -135,7 +135,7 @@ class TrainConfig(Settings):
     steps: PositiveInt = Field(10000, description="updates of the weights")
     optimizer: AdamConfig = AdamConfig()
     schedule: ScheduleConfig = InverseSqrtSchedule()
-    clip: Annotated[float, Field(ge=0)] = Field(1.0, description="largest gradient norm; 0 = no clipping")
+    clip: Annotated[float, Field(ge=0, le=LARGEST)] = Field(1.0, description="largest gradient norm; 0 = no clipping")
     accumulate: PositiveInt = Field(1, description="batches per update")
     label_smoothing: Rate = 0.1
     consistency: ConsistencyConfig = Field(
@@ -154,12 +154,12 @@ class TrainConfig(Settings):
         False,
         description="let PyTorch's compiler fuse the layers of a transformer: takes minutes at first; slower on a CPU",
     )
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Seed = 1
     log_every: PositiveInt = 50
     validate_every: PositiveInt = 500
     metric: Literal["bleu", "chrf", "loss"] = Field("bleu", description="the development score that chooses `best`")
     patience: PositiveInt | None = Field(None, description="stop after so many validations without a better score")
-    samples: Annotated[int, Field(ge=0)] = Field(4, description="translations shown at each validation")
+    samples: NotNegative = Field(4, description="translations shown at each validation")
     keep_last: PositiveInt = Field(
         2, description="so many of the last checkpoints stay on disk, with all that training needs to go on from them"
     )

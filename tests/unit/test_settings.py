@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -309,6 +310,41 @@ def test_check_files(here: Path) -> None:
         check_files(load("data: {src: ., tgt: a.de}"))
 
 
+def numbers(node: Any, at: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """The numbers of a JSON schema, each with where it is."""
+    for name, inner in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        yield from numbers(inner, f"{at}.{name}")
+    if isinstance(node, dict) and node.get("type") in ("integer", "number"):
+        yield at, node
+
+
+def test_every_number_has_bounds() -> None:
+    """Nothing runs over, and nothing goes on for ever, whatever stands there."""
+    found = dict(numbers(Config.model_json_schema()))
+    assert len(found) > 80
+    for at, schema in found.items():
+        assert {"minimum", "exclusiveMinimum"} & schema.keys(), at
+        assert {"maximum", "exclusiveMaximum"} & schema.keys(), at
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "search.length_penalty=500",
+        "search.length_penalty={kind: reward, reward: 1e300}",
+        "search.max_ratio=1e30",
+        "search.max_extra=1000000000000",
+        "search.sampling={temperature: 1e300}",
+        "search.beam=1000000000",
+        "train.seed=12345678901234567890123",
+        "model.encoder.layers=100000",
+        "model.encoder.width=2000000",
+    ],
+)
+def test_numbers_beyond_all_reason_are_refused(here: Path, override: str) -> None:
+    assert ": must be less than " in message("", override)
+
+
 # Properties
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -343,8 +379,8 @@ def test_any_mapping_is_settings_or_a_user_error(base: dict[str, Any]) -> None:
 
 @given(
     src=TEXT.map(lambda name: "/x" + name.replace("/", "")),
-    lr=st.floats(min_value=1e-300, max_value=1e300),
-    seed=st.integers(min_value=0),
+    lr=st.floats(min_value=1e-300, max_value=1e38),
+    seed=st.integers(min_value=0, max_value=2**63 - 1),
     average=st.none() | st.builds(AverageConfig, count=st.integers(1, 5)),
     tokenizer=st.builds(WordsConfig, lowercase=st.booleans())
     | st.builds(SentencePieceConfig, path=st.none() | st.just("/no")),
