@@ -10,8 +10,10 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,11 @@ REFUSALS = {
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replaces a small file: whoever reads it, even after a power cut, sees the old text or the new."""
+    """Replaces a small file: whoever reads it, even after a power cut, sees the old text or the new. A link or a folder
+    of that name is somebody's, and gets another."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if path.is_symlink() or path.is_dir():
+        make_room(path)
     try:
         draft.write_text(text, encoding="utf-8")
         _fsync(draft)
@@ -149,6 +154,38 @@ def _is_there(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), os.lstat(path))
     except FileNotFoundError:
         return False
+
+
+def make_room(path: Path) -> None:
+    """Gives what somebody has put at a name that is needed another name beside it."""
+    for number in count(1):
+        other = path.with_name(f"{path.name}.other-{number}")
+        if not os.path.lexists(other):
+            path.rename(other)
+            return
+
+
+def check_apart(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """UserError where an output, or what it is called until it is complete, is one of the inputs, standard input among
+    them, by whatever name; or where two outputs are one file."""
+    read: list[tuple[str, Path | int]] = [(f"the input {path}", path) for path in inputs if path.exists()]
+    read.append(("what is read from standard input", 0))
+    for path in outputs:
+        for name, other in read:
+            if any(_same(Path(f"{path}{end}"), other) for end in ("", ".partial", ".partial.json")):
+                raise UserError(f"{path} would replace {name}: they are one file", "Choose another name with -o.")
+        read.append((f"the output {path}", path))
+
+
+def _same(one: Path, other: Path | int) -> bool:
+    """Whether two names are of one plain file, which need not be there yet; a number is that of an open one."""
+    try:
+        first, second = os.stat(one), os.stat(other)
+    except FileNotFoundError:
+        return isinstance(other, Path) and one.resolve() == other.resolve()
+    except OSError:
+        return False
+    return stat.S_ISREG(first.st_mode) and os.path.samestat(first, second)
 
 
 def check_place(folder: Path) -> None:

@@ -3,10 +3,8 @@ deleted, nor replaced."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -44,15 +42,6 @@ def run_of(path: Path) -> Path | None:
     """The run to which a file of this name belongs, or would if it were there."""
     final = path.resolve()
     return next((p for p in final.parents if is_run(p) and _RUN.fullmatch(final.relative_to(p).as_posix())), None)
-
-
-def make_room(path: Path) -> None:
-    """Gives what somebody has put at a name that is needed another name beside it."""
-    for number in count(1):
-        other = path.with_name(f"{path.name}.other-{number}")
-        if not os.path.lexists(other):
-            path.rename(other)
-            return
 
 
 def is_checkpoint(folder: Path) -> bool:

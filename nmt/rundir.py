@@ -13,9 +13,11 @@ run.json            commands, versions, hardware, fingerprint of the corpus
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from importlib.metadata import version
@@ -31,12 +33,12 @@ from typing_extensions import TypedDict
 
 from nmt.config import Config
 from nmt.errors import UserError
-from nmt.files import check_place, json_text, write_atomically, written_aside
+from nmt.files import check_place, json_text, owned, write_atomically, written_aside
+from nmt.layout import LOCK, STEP, is_run, strangers
 from nmt.layout import MODEL as MODEL
 from nmt.layout import OPTIMIZER as OPTIMIZER
 from nmt.layout import SIDES as SIDES
 from nmt.layout import STATE as STATE
-from nmt.layout import STEP, is_run, make_room, strangers
 from nmt.models.build import build_model
 from nmt.models.seq2seq import Seq2Seq
 from nmt.records import Count, Seconds, is_name, read_json, read_name, whole_number
@@ -155,6 +157,15 @@ class RunDir:
                 "if you trust that code, set the environment variable NMT_TRUST_CODE=1 and repeat the command",
             )
 
+    @contextmanager
+    def owned(self, report: Callable[[str], None]) -> Iterator[None]:
+        """Within it no other command may train, or replace, the run; UserError where one does so now. What an owner on
+        another machine has left, whose locks may not be heard of here, is reported."""
+        with owned(self.path / LOCK, self.path) as left:
+            if left and f" on {platform.node()} " not in left:
+                report(f"{self.path} was left by {left}: should that still write there, stop one of the two")
+            yield
+
     def replace_config(self, config: Config) -> None:
         write_atomically(self.path / "config.yaml", dump_config(config))
         self.__dict__.pop("config", None)
@@ -206,8 +217,6 @@ class RunDir:
         return sorted(names, key=lambda name: int(name.removeprefix("step-")), reverse=True)
 
     def point(self, pointer: str, name: str) -> None:
-        if (self.path / pointer).is_dir():
-            make_room(self.path / pointer)
         write_atomically(self.path / pointer, name + "\n")
 
     def checkpoint(self, name: str = "best") -> Path:

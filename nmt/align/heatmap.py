@@ -42,11 +42,12 @@ def draw_heatmap(
     attention: AttentionMap,
     path: Path,
     *,
+    form: str | None = None,
     title: str | None = None,
     gold: Gold | None = None,
     copied: Sequence[float] | None = None,
 ) -> frozenset[str]:
-    """Writes a picture to `path`, its format given by the suffix: .png, .svg or .pdf. Equal input, equal file.
+    """Writes a picture to `path`, of the format `form`, or of its suffix: png, svg or pdf. Equal input, equal file.
 
     Colours run from 0 to 1. `gold` links are outlined: sure ones solid, possible ones dotted. `copied` [T] is a column
     beside the map: the probability with which each target word was copied, not generated. Labels are drawn literally,
@@ -54,7 +55,7 @@ def draw_heatmap(
     Returns the characters that no installed font has (drawn as boxes), for the caller to report: see `missing_fonts`.
     Raises UserError for another suffix.
     """
-    kind = path.suffix.lower().removeprefix(".")
+    kind = form or path.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         raise UserError(f"{path}: no picture format is called {kind!r}", f"Choose one of {', '.join(FORMATS)}.")
     with _settings():

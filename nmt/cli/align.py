@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -80,15 +79,15 @@ def align(
       nmt align runs/first test.en test.de --attention decoder.1.cross --heads 1,3 --read input
       nmt align runs/en-de test.en test.de --reverse runs/de-en --symmetrize intersection
     """
-    from nmt.text.lines import check_inputs, open_output
+    from nmt.text.lines import check_inputs, open_output, output_file
 
     check_inputs(src, tgt)
     if tgt is not None and save_tgt is not None:
         raise UserError("--save-tgt keeps translations made here, but TGT gives them already", "Leave out one of them.")
     method = _checked_method(reverse, symmetrize, form, level)
     chosen = None if heads is None else parse_heads(heads)
-    if form == "npz":
-        _check_archive(output, force)
+    if form == "npz" and output is None:
+        raise UserError("--format npz needs a file: it is not text", "Name one: -o weights.npz.")
     translator = load_exact(run, checkpoint, device)
     reading = reading_of(translator, run, attention, chosen, read)
     if form == "pharaoh":
@@ -100,7 +99,7 @@ def align(
         check_links(reading_back, "--reverse", "Choose another attention: --attention NAME.")
 
     from nmt.align.links import argmax_links
-    from nmt.align.maps import write_json
+    from nmt.align.maps import write_json, write_npz
     from nmt.text.links import write_links
 
     with contextlib.ExitStack() as stack:
@@ -113,7 +112,7 @@ def align(
         maps = maps_of(translator, pairs, level, reading)
         if form == "npz":
             assert output is not None
-            _write_archive(maps, output)
+            write_npz(maps, stack.enter_context(output_file(output, overwrite=force)))
             return
         stream = stack.enter_context(open_output(output, overwrite=force))
         if form == "json":
@@ -230,24 +229,3 @@ def _joined(
     for one, other in zip(forward, reverse, strict=True):
         back = frozenset((src, tgt) for tgt, src in argmax_links(other, threshold))
         yield symmetrize(argmax_links(one, threshold), back, method)
-
-
-def _check_archive(output: Path | None, force: bool) -> None:
-    if output is None:
-        raise UserError("--format npz needs a file: it is not text", "Name one: -o weights.npz.")
-    if output.exists() and not force:
-        raise UserError(f"{output}: exists already", "Choose another name, or overwrite it with --force.")
-    if not output.parent.is_dir():
-        raise UserError(f"{output}: cannot be written", f"There is no folder {output.parent}: make it first.")
-
-
-def _write_archive(maps: Iterable[AttentionMap], output: Path) -> None:
-    """Under another name until it is complete."""
-    from nmt.align.maps import write_npz
-
-    draft = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        write_npz(maps, draft)
-        draft.replace(output)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -76,9 +76,11 @@ def backtranslate(
     translator = load(run, checkpoint, device, beam=beam, overrides=[*drawn, *(overrides or [])])
 
     from nmt.backtranslate import PAIRS, RECORD, translate_lines, write_pairs
+    from nmt.files import check_apart
     from nmt.text.lines import check_output
     from nmt.text.partial import PartialFile, open_resumable, partial_files
 
+    check_apart([output / name for name in (*PAIRS, RECORD)], mono)
     begun = resume and partial_files(output / RECORD)[0].exists()
     for name in PAIRS:
         check_output(output / name, overwrite=force or begun)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Callable
+from functools import wraps
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
 
 from nmt.errors import UserError
-from nmt.files import REFUSALS
+from nmt.files import REFUSALS, check_apart
 from nmt.limits import LESS_MEMORY, is_out_of_memory
 from nmt.told import is_text, open_streams, say, tell
 from nmt.version import __version__
@@ -85,10 +88,31 @@ def load_command(name: str) -> Any:
         app.rich_markup_mode = None
     else:
         app = _typer()
-        app.command(name, context_settings=CONTEXT)(target)
+        app.command(name, context_settings=CONTEXT)(_apart(target))
     command = typer.main.get_command(app)
     command.name = name
     return command
+
+
+OUTPUTS = ("output", "out", "save_tgt")
+"""Parameters that name what is written; every other path is read."""
+
+
+def _apart(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command, which refuses first of all to write one of the files that it reads."""
+
+    @wraps(command)
+    def checked(**arguments: Any) -> Any:
+        paths = [
+            (name, path)
+            for name, value in arguments.items()
+            for path in (value if isinstance(value, list) else [value])
+            if isinstance(path, Path)
+        ]
+        check_apart([p for name, p in paths if name in OUTPUTS], [p for name, p in paths if name not in OUTPUTS])
+        return command(**arguments)
+
+    return checked
 
 
 def _typer(cls: type[TyperGroup] | None = None) -> typer.Typer:

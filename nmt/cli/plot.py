@@ -71,7 +71,8 @@ def plot(
     from nmt.align.fonts import missing_fonts
     from nmt.align.heatmap import draw_heatmap
     from nmt.cli.align import check_links, load_exact, maps_of, parse_heads, reading_of
-    from nmt.text.lines import check_inputs
+    from nmt.files import check_apart
+    from nmt.text.lines import check_inputs, output_file
 
     check_inputs(src, tgt)
     check_inputs(gold, record=True)
@@ -86,6 +87,8 @@ def plot(
         check_links(reading, "--gold", "Choose another attention: --attention NAME.")
     readings = _by_head(translator, reading) if heads == "each" else {"": reading}
     pairs = _with_translations(translator, sentences, src)
+    pictures = [output / f"{sentence.number:04}{suffix}.{form}" for sentence in sentences for suffix in readings]
+    check_apart(pictures, [path for path in (src, tgt, gold) if path is not None])
     output.mkdir(parents=True, exist_ok=True)
     missing: frozenset[str] = frozenset()
     drawn = zip(*(maps_of(translator, pairs, level, r) for r in readings.values()), strict=True)
@@ -97,7 +100,8 @@ def plot(
             continue
         for suffix, attention_map in zip(readings, maps, strict=True):
             path = output / f"{sentence.number:04}{suffix}.{form}"
-            missing |= draw_heatmap(attention_map, path, gold=sentence.gold, copied=copied)
+            with output_file(path, overwrite=force) as draft:
+                missing |= draw_heatmap(attention_map, draft, form=form, gold=sentence.gold, copied=copied)
             say(path)
     if missing:
         tell(missing_fonts(missing))

@@ -18,6 +18,7 @@ from typing import NamedTuple, TextIO
 
 from nmt.errors import UserError
 from nmt.files import REFUSALS, lock_of, owned, unwritable, writing
+from nmt.layout import run_of
 from nmt.limits import LINE_BYTES, RECORD_BYTES
 from nmt.text.documents import HEAD, check_head, convert
 from nmt.told import is_closed_output
@@ -336,6 +337,9 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         return
     if path.is_dir():
         raise UserError(f"{path}: is a folder", "Name a file in it.")
+    run = run_of(path)
+    if run is not None:
+        raise UserError(f"{path}: this is a name of the run {run}'s own", "Choose another name.")
     if path.is_file() and not overwrite:
         raise UserError(f"{path}: exists already", "Choose another name, or overwrite it with --force.")
 

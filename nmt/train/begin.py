@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from nmt.data.prepare import Prepared, open_prepared, prepare
 from nmt.device import resolve_precision
 from nmt.errors import UserError
 from nmt.files import remove_leftovers, writing
+from nmt.layout import is_run
 from nmt.models.build import build_model
 from nmt.presets import Choice, choose, explain, tune
 from nmt.rundir import MODEL, RunDir, load_weights
@@ -82,8 +84,9 @@ def begin(order: Order, config: Config) -> int:
     origin: dict[str, Any] = {}
     if weights is not None:
         origin = {"init_from": str(weights.resolve()), "parts": list(order.parts), "keep": list(order.keep)}
-    run, prepared = _make_run(order, config, other, text, vectors, origin, console)
-    with writing(order.out, f"go on: {shell('nmt', 'train', order.out, '--resume')}"), world:
+    with RunDir(order.out).owned(console.say) if is_run(order.out) else nullcontext():
+        run, prepared = _make_run(order, config, other, text, vectors, origin, console)
+    with run.owned(console.say), writing(order.out, f"go on: {shell('nmt', 'train', order.out, '--resume')}"), world:
         world.tell({"run": str(run.path), "budget": order.budget, **origin})
         return train_run(
             run,

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from nmt.config import TrainConfig
 from nmt.errors import UserError
-from nmt.files import json_text, remove_leftovers, write_atomically, written_aside
-from nmt.layout import STEP_DRAFT, is_checkpoint, make_room
+from nmt.files import json_text, make_room, remove_leftovers, write_atomically, written_aside
+from nmt.layout import STEP_DRAFT, is_checkpoint
 from nmt.records import read_json
 from nmt.rundir import (
     MODEL,

@@ -106,18 +106,23 @@ def go_on(path: Path, overrides: Sequence[str], *, device: str, budget: float | 
 
     UserError for a setting that may not change, and for a corpus that is not what it was.
     """
-    run = RunDir(path)
+    run, console = RunDir(path), Console()
     if "packed" in run.facts:
         raise UserError(
             f"{path} was made by `nmt pack`: it translates, and has nothing that training could go on from",
             f"go on with the run it was made of, or start a new one from its weights: --init-from {shell(path)}",
         )
     run.check_code()
+    with run.owned(console.say):
+        return _go_on(run, overrides, console, device=device, budget=budget)
+
+
+def _go_on(run: RunDir, overrides: Sequence[str], console: Console, *, device: str, budget: float | None) -> int:
     _check_steps(run, overrides)
     config = run.config_with(overrides)
     fixed = [key for key in differences(run.config.model_dump(), config.model_dump()) if not _may_change(key)]
     if fixed:
-        how = f"(--init-from {shell(path)} takes its weights)"
+        how = f"(--init-from {shell(run.path)} takes its weights)"
         if not all(map(may_differ, fixed)):
             how = "from the beginning: its weights are of use with its model and tokenizers only"
         raise UserError(
@@ -142,9 +147,7 @@ def go_on(path: Path, overrides: Sequence[str], *, device: str, budget: float | 
     with world:
         told = {"init_from": None if weights is None else str(weights), **taken, "budget": budget}
         world.tell({"run": str(run.path), "resume": begun, **told})
-        return train_run(
-            run, prepared, Console(), place, world, budget=budget, resume=begun, init_from=weights, **taken
-        )
+        return train_run(run, prepared, console, place, world, budget=budget, resume=begun, init_from=weights, **taken)
 
 
 def follow(world: World, *, device: str) -> int:
