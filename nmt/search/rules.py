@@ -8,6 +8,7 @@ Shapes: B sentences still searched, K beams, C columns, P tokens, t tokens writt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -101,22 +102,33 @@ class NoRepeat:
         step.columns.forbid(log_probs, runs[..., -1], again)
 
 
+LIKELY = 0.01
+"""Within a word that may not be said, only tokens at least so probable may follow: else it would come with whatever
+letters behind it."""
+
+
 class ByText:
     """Which tokens may not come next is asked of what is written so far. So rules about text are none about tokens."""
 
-    def __init__(self, forbidden: Callable[[int, Sequence[int]], frozenset[int]]) -> None:
-        """`forbidden`: the number of a sentence and what is written of it -> tokens."""
-        self.forbidden = forbidden
+    def __init__(
+        self, forbidden: Callable[[int, Sequence[int]], tuple[frozenset[int], bool]], *, likely: float = LIKELY
+    ) -> None:
+        """`forbidden`: the number of a sentence and what is written of it -> tokens; and whether the last word is, or
+        begins as, one that may not be said."""
+        self.forbidden, self.likely = forbidden, likely
 
     def __call__(self, log_probs: Tensor, step: Step) -> None:
         rows = zip(step.sentences.tolist(), step.written.tolist(), strict=True)
         found = [[self.forbidden(sentence, ids) for ids in beams] for sentence, beams in rows]
-        numbers = {tokens: n for n, tokens in enumerate({tokens for beams in found for tokens in beams})}
+        numbers = {tokens: n for n, tokens in enumerate({tokens for beams in found for tokens, _ in beams})}
         table = torch.zeros(len(numbers), 1 + max((max(t, default=0) for t in numbers), default=0), dtype=torch.bool)
         for tokens, n in numbers.items():
             table[n, list(tokens)] = True
-        places = torch.tensor([[numbers[tokens] for tokens in beams] for beams in found])
+        places = torch.tensor([[numbers[tokens] for tokens, _ in beams] for beams in found])
         step.columns.forbid_all(log_probs, table[places].to(log_probs.device))
+        if self.likely and any(within for beams in found for _, within in beams):
+            within = torch.tensor([[within for _, within in beams] for beams in found]).to(log_probs.device)
+            log_probs.masked_fill_(within[..., None] & (log_probs < math.log(self.likely)), -torch.inf)
 
 
 class Prefixed:

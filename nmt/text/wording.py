@@ -26,6 +26,7 @@ class Rest(NamedTuple):
 
     text: str
     bounded: bool  # said only if what follows does not go on with its last word
+    begun: bool  # the last word of the text so far is one of it, or begins as one
 
 
 class TextRule(Protocol):
@@ -60,7 +61,7 @@ class Banned:
             for there in range(len(phrase) + 1 if closes and not given else len(phrase)):
                 before = tail[: len(tail) - there]
                 if tail.endswith(phrase[:there]) and not (opens and in_word(_letters(before)[-1:])):
-                    found.add(Rest(phrase[there:], closes))
+                    found.add(Rest(phrase[there:], closes, in_word(_letters(phrase[:there])[-1:])))
         return frozenset(found)
 
     def ends(self, after: str) -> bool:
@@ -89,7 +90,7 @@ class Repeated:
         before = words[len(words) - self._size + 1 :]
         rows = (words[n : n + self._size] for n in range(len(words) - self._size + 1))
         again = {row[-1] for row in rows if row[:-1] == before and row[-1].startswith(begun)}
-        return frozenset(Rest(word[len(begun) :], True) for word in again if word != begun or not given)
+        return frozenset(Rest(word[len(begun) :], True, begun != "") for word in again if word != begun or not given)
 
     def ends(self, after: str) -> bool:
         return _letters(after[:4])[:1].isspace()
@@ -108,26 +109,28 @@ class Wording:
         self._rules = [(rule, frozenset(n for text, n in self._sorted if rule.within(text))) for rule in rules]
         self._tokens = lru_cache(maxsize=1 << 12)(self._completing)
 
-    def forbidden(self, ids: Sequence[int], extras: Sequence[str], *, given: bool) -> frozenset[int]:
-        """The tokens that may not follow `ids`, which are all `given` by a prefix or not; EOS may be among them.
-        `extras` are what ids beyond the vocabulary stand for, of which those past them are nothing."""
+    def forbidden(self, ids: Sequence[int], extras: Sequence[str], *, given: bool) -> tuple[frozenset[int], bool]:
+        """The tokens that may not follow `ids`, EOS perhaps among them; and whether the last word is, or begins as, one
+        that may not be said. `given`: a prefix gave all of them, and what it says is allowed. `extras` are what ids
+        beyond the vocabulary stand for; those past them are nothing."""
         size = len(self._texts)
         more = self._tokenizer.spell(range(size, size + len(extras)), extras)
         own = dict(enumerate((part.decode("latin-1") for part in more), start=size))
         text = "".join(self._texts[n] if n < size else own.get(n, "") for n in ids)
-        found: frozenset[int] = frozenset()
+        found, begun = frozenset[int](), False
         for number, (rule, _) in enumerate(self._rules):
             rests = rule.rests(text, given=given)
             tokens = self._tokens(number, rests)
-            found = found | tokens if found else tokens
+            found, begun = found | tokens if found else tokens, begun or any(rest.begun for rest in rests)
             if own:
                 found |= {n for n, e in own.items() if rule.within(e) or any(_completes(rule, r, e) for r in rests)}
-        return found
+        return found, begun
 
     def _completing(self, number: int, rests: frozenset[Rest]) -> frozenset[int]:
         rule, within = self._rules[number]
-        found = {*within, EOS} if Rest("", True) in rests else set(within)
+        found = set(within)
         for rest in rests:
+            found |= {EOS} if rest.text == "" else set()
             for text, n in self._sorted[bisect_left(self._sorted, (rest.text, 0)) :]:
                 if not text.startswith(rest.text):
                     break
@@ -138,14 +141,14 @@ class Wording:
 
 def after_prefix(
     tokenizer: Tokenizer, prefixes: Sequence[tuple[str, Sequence[int]]]
-) -> Callable[[int, Sequence[int]], frozenset[int]]:
+) -> Callable[[int, Sequence[int]], tuple[frozenset[int], bool]]:
     """For `ByText`: a word begins after a prefix (text, tokens) with white space at its end that its tokens lack."""
     within = frozenset(n for n, p in enumerate(tokenizer.spell(range(len(tokenizer)))) if n != EOS and p[:1] != b" ")
     lacking = [
         bool(ids) and text[-1:].isspace() and not b"".join(tokenizer.spell(ids)).decode(errors="replace")[-1:].isspace()
         for text, ids in ((text, [n for n in ids if n < len(tokenizer)]) for text, ids in prefixes)
     ]
-    return lambda n, ids: within if lacking[n] and len(ids) == len(prefixes[n][1]) else frozenset()
+    return lambda n, ids: (within if lacking[n] and len(ids) == len(prefixes[n][1]) else frozenset(), False)
 
 
 def in_word(letter: str) -> bool:

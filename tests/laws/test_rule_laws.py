@@ -32,7 +32,7 @@ def never(*sequences):
     """Sequences of tokens that are not written, by a function of what is written so far."""
 
     def forbidden(sentence, ids):
-        return frozenset(last for *before, last in sequences if ids[len(ids) - len(before) :] == before)
+        return frozenset(last for *before, last in sequences if ids[len(ids) - len(before) :] == before), False
 
     return ByText(forbidden)
 
@@ -45,7 +45,7 @@ RULES = {
     "never 4": ([never([4])], lambda t: 4 not in t),
     "never 3 4 and 5 5": ([never([3, 4], [5, 5])], lambda t: not {(3, 4), (5, 5)} & set(runs(t, 2))),
     "no end after 4": (
-        [ByText(lambda _, ids: frozenset([EOS, 99]) if ids[-1:] == [4] else frozenset())],
+        [ByText(lambda _, ids: (frozenset([EOS, 99] if ids[-1:] == [4] else []), False))],
         lambda t: t[-1:] != [4],
     ),
     "at least 3": ([AtLeast(torch.full((50,), 3))], lambda t: len(t) + 1 >= 3),
@@ -130,6 +130,16 @@ def test_what_a_prefix_can_still_reach_bounds_all_that_follows(penalty):
         bound = best_possible(chosen, log_prob, length, torch.tensor(limit))
         for final, more in itertools.product(range(length, limit + 1), [0.0, -0.5]):
             assert (chosen(log_prob + more, final) <= bound + 1e-6).all()
+
+
+def test_within_a_word_that_may_not_be_said_only_what_is_likely_follows():
+    rule = ByText(lambda _, ids: (frozenset([5]), ids[-1:] == [4]))
+    step = Step(torch.arange(1), torch.tensor([[[4], [4], [6]]]), Columns(None))
+    rows = [[0, 0, 0.5, 0.1, 0.005, 0.3], [0, 0, 0.005, 0.005, 0.005, 0.9], [0, 0, 0, 0, 0.005, 0.9]]
+    log_probs = torch.tensor([rows]).log_()
+    rule(log_probs, step)
+    expected = [[0, 0, 0.5, 0.1, 0, 0], [0] * 6, [0, 0, 0, 0, 0.005, 0]]
+    assert log_probs.exp()[0].tolist() == [pytest.approx(row) for row in expected]
 
 
 def test_rules_that_leave_nothing_give_nothing():

@@ -89,7 +89,7 @@ def test_forbidden_is_what_would_be_said(tokenizer: Tokenizer, what: str) -> Non
     for ids in texts(tokenizer, 60):
         while ids and wrong(ids, over=False):
             ids.pop()
-        found = wording.forbidden(ids, [], given=False)
+        found, _ = wording.forbidden(ids, [], given=False)
         assert (EOS in found) == wrong(ids, over=True)
         expected = {n for n in whole if wrong([*ids, n], over=False)}
         assert {spelled(tokenizer, [*ids, n]) for n in (found & set(whole)) ^ expected} == set()
@@ -101,19 +101,19 @@ def test_what_is_copied_counts_as_what_is_written() -> None:
     words = learn_tokenizers(CONFIGS["words"], lambda: LINES, lambda: LINES)[0]
     size = len(words)
     banned = Wording([Banned(["Zora", "dog Zora"], words)], words)
-    assert banned.forbidden([], ["Zora", "Mia", "Zora's"], given=False) == {size, size + 2}
+    assert banned.forbidden([], ["Zora", "Mia", "Zora's"], given=False)[0] == {size, size + 2}
     again = Wording([Repeated(2)], words)
-    assert again.forbidden([size + 1, size, size + 1], ["Zora", "Mia"], given=False) == {size}
-    assert banned.forbidden([size + 7], [], given=False) == frozenset()  # of another sentence of the batch
+    assert again.forbidden([size + 1, size, size + 1], ["Zora", "Mia"], given=False)[0] == {size}
+    assert banned.forbidden([size + 7], [], given=False)[0] == frozenset()  # of another sentence of the batch
 
 
 def test_a_prefix_says_what_it_says(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("a dog")
     wording = Wording([Banned(["dog"], tokenizer)], tokenizer)
-    after = wording.forbidden(ids, [], given=True)
+    after, _ = wording.forbidden(ids, [], given=True)
     assert EOS not in after
     if tokenizer.settings.kind != "words":
-        assert EOS in wording.forbidden(ids, [], given=False)
+        assert wording.forbidden(ids, [], given=False) == (wording.forbidden(ids, [], given=False)[0] | {EOS}, True)
 
 
 @pytest.mark.parametrize("sampling", [None, SamplingConfig(count=4)])
