@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sacrebleu.metrics.base import Metric, Score, Signature
@@ -12,6 +12,7 @@ from sacrebleu.metrics.ter import TER
 from sacrebleu.significance import PairedTest, Result
 
 from nmt.errors import UserError
+from nmt.limits import TER_WORDS
 
 METRICS = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER", "exact": "exact"}
 """The names of the metrics, as asked for and as printed."""
@@ -109,6 +110,20 @@ def worst_lines(
     lines = zip(hypotheses, zip(*references, strict=True), strict=True)
     scored = [(metric.sentence_score(line, refs).score, n) for n, (line, refs) in enumerate(lines, start=1)]
     return [(n, score) for score, n in sorted(scored)[:count]]
+
+
+def without_ter(metrics: Sequence[str], texts: Iterable[tuple[str, Sequence[str]]]) -> tuple[list[str], str | None]:
+    """The metrics but for TER where a line of the named `texts` is too long for it, and what to say of that. UserError
+    if none is left."""
+    for name, lines in texts if "ter" in metrics else ():
+        for number, line in enumerate(lines, start=1):
+            if len(line) > TER_WORDS and (words := len(line.split())) > TER_WORDS:
+                said = f"TER is left out: {name}, line {number} has {words:,} words, more than {TER_WORDS:,}"
+                rest = [metric for metric in metrics if metric != "ter"]
+                if not rest:
+                    raise UserError(said, "Its search for shifts would take minutes: choose another --metric.")
+                return rest, said
+    return list(metrics), None
 
 
 def check_metrics(metrics: Sequence[str], tokenize: str) -> None:

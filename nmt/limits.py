@@ -23,7 +23,7 @@ LINE_BYTES = 2**20
 RECORD_BYTES = 2**28
 """Of files such as JSON lines, where one line may hold all the weights of a pair."""
 TER_WORDS = 500
-"""Its search for shifts takes a second for 500 words, and a minute and a half for 2,000."""
+"""Its search for shifts takes seconds for 500 words, and minutes for 2,000."""
 
 OUT_OF_MEMORY = (
     "out of memory",

@@ -44,6 +44,7 @@ from nmt.models.seq2seq import Seq2Seq
 from nmt.records import Count, Seconds, is_name, read_json, read_name, whole_number
 from nmt.settings.load import dump_config, load_config
 from nmt.text.direction import Direction, Profile
+from nmt.text.shape import Shape
 from nmt.text.tokenizer import BEFORE_NFC, JOINT, SentencePieceTokenizer, Tokenizer, load_tokenizers
 from nmt.told import shell
 
@@ -59,6 +60,7 @@ class Facts(TypedDict, total=False):
 
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
     fingerprint: dict[str, str]
+    source: Shape  # what its lines are like
     init_from: str
     keep: list[str]
     sessions: list[Annotated[dict[str, Any], AfterValidator(_checked)]]  # each start of training

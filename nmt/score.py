@@ -70,6 +70,14 @@ def _score_window(translator: Translator, pairs: Sequence[tuple[str, str]]) -> l
     return [results[n] for n in range(len(pairs))]
 
 
+def refuses(translator: Translator, src: str, tgt: str) -> str | None:
+    """Why no forced pass is made over a pair: it is too long. None if it is not."""
+    limit = translator.search.max_source
+    lengths = (len(tokenizer.encode(line)) for tokenizer, line in zip(translator.tokenizers, (src, tgt), strict=True))
+    found = (beyond(side, length, limit) for side, length in zip(("source", "target"), lengths, strict=True))
+    return next((problem for problem in found if problem is not None), None)
+
+
 def _problem(source: str, src_tokens: int, tgt_tokens: int, limit: int) -> str | None:
     """Why a pair is not scored; the same limits as those of translating."""
     if not src_tokens or not source.strip():

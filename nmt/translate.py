@@ -237,12 +237,6 @@ class Translator:
         examples = [self.feeder.example((a, src.encode(a)), (b, tgt.encode(b))) for a, b in pairs]
         return collate_examples(examples).to(self.device)
 
-    def refuses(self, src: str, tgt: str) -> str | None:
-        """Why no forced pass is made over a pair: the limit is that of translating, for both sides."""
-        lengths = (len(tokenizer.encode(line)) for tokenizer, line in zip(self.tokenizers, (src, tgt), strict=True))
-        found = (beyond(side, n, self.search.max_source) for side, n in zip(("source", "target"), lengths, strict=True))
-        return next((problem for problem in found if problem), None)
-
     def _translate_window(
         self, lines: Sequence[tuple[int, str | bytes, str]], search: SearchConfig, nbest: int
     ) -> list[Translation]:

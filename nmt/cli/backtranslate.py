@@ -17,6 +17,7 @@ from nmt.cli.common import (
     check_direction,
     first_lines,
     load,
+    noticing_unlike,
     progress,
     telling_what_is_kept,
     what_decides,
@@ -88,8 +89,10 @@ def backtranslate(
     made_by = what_decides(translator, [run], checkpoint, lines)
     with open_resumable(output / RECORD, made_by, resume=resume, overwrite=force) as out:
         assert isinstance(out, PartialFile)
-        with telling_what_is_kept(out), progress(lines, out.done.lines) as advance:
-            for _ in translate_lines(translator, lines, out):
+        unlike = noticing_unlike(run, lines)
+        with telling_what_is_kept(out), progress(lines, out.done.lines) as advance, unlike as notice:
+            for number, line in enumerate(translate_lines(translator, lines, out), start=out.done.lines):
+                notice([line.tgt], number)
                 advance()
         summary = write_pairs(out.partial, output)
     _tell(summary, lines)

@@ -95,6 +95,26 @@ def what_decides(translator: Translator, runs: Sequence[Path], checkpoint: str, 
 
 
 @contextlib.contextmanager
+def noticing_unlike(run: Path, lines: Inputs) -> Iterator[Callable[[Iterable[bytes | str], int], None]]:
+    """A function to call with lines, and how many were before them; at the end it is told, once, how many of them are
+    unlike the text that the run learned from."""
+    from nmt.rundir import RunDir
+    from nmt.text.shape import Unlike
+
+    unlike = Unlike(RunDir(run).facts.get("source"))
+    try:
+        yield unlike.hear
+    finally:
+        if unlike.first is not None:
+            name, line = lines.place(unlike.first[0])
+            tell(
+                f"{unlike.count:,} line{'s' * (unlike.count != 1)} of several sentences, or far longer than any that "
+                f"{run} learned from (the first: {name}, line {line}: {unlike.first[1]})",
+                "What is unlike the training text is translated worse: put one sentence on each line.",
+            )
+
+
+@contextlib.contextmanager
 def telling_what_is_kept(out: Output) -> Iterator[None]:
     """Of an output that is interrupted."""
     try:

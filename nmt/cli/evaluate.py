@@ -71,7 +71,8 @@ def evaluate(
     each against the first. All text is to be plain, not tokenized. --copy adds a table: of the words of the source that
     stand in the reference, the share that stands in the translation (recall), and the reverse (precision); overall, by
     how often the training text has them, and for numbers, names and placeholders. With --details also how well the
-    gate of a model that copies knows when to. TER comes last: one long line may take it a minute.
+    gate of a model that copies knows when to. TER comes last, and is left out where a line has more than 500 words. A
+    line of --src or --hyp that is not UTF-8 counts as empty, and a message has its number.
 
     \b
     Examples:
@@ -81,14 +82,14 @@ def evaluate(
       nmt evaluate --hyp output.de --ref test.de --src test.en --copy --train train.de
       nmt evaluate --details output.jsonl --ref test.de --src test.en --copy --train train.de
     """
-    from nmt.evaluate import check_metrics
+    from nmt.evaluate import check_metrics, without_ter
     from nmt.text.lines import open_output
 
     runs, hyps, references = runs or [], hyp or [], ref or []
     _check_options(runs, src, hyps, references, copy=copy, worst=worst, train=train, details=details, output=output)
     metrics = sorted(metric or ["bleu", "chrf", "ter"], key=lambda name: name == "ter")
     check_metrics(metrics, tokenize)
-    texts = _read([path for path in (*hyps, details, src, *references) if path is not None], details, src)
+    texts = _read([path for path in (*hyps, details, src, *references) if path is not None], details, src, references)
     written = None if details is None else _parsed(details, texts[details])
     # Training text is read first: that it cannot be read is to be known before the work, as with the output file.
     sources = [] if src is None else texts[src]
@@ -104,6 +105,9 @@ def evaluate(
     systems += [(str(path), texts[path]) for path in hyps]
     if written is not None:
         systems.append((str(details), [line.text for line in written]))
+    metrics, left_out = without_ter(metrics, [*systems, *((str(path), texts[path]) for path in references)])
+    if left_out is not None:
+        tell(left_out)
     judge = _Judge(systems, None if src is None else sources, [texts[path] for path in references], lowercase)
     if not lowercase and any(line != line.lower() for path in references for line in texts[path]):
         _tell_lower_case(runs)
@@ -223,14 +227,19 @@ def _check_options(
         raise UserError(f"-o is for what one RUN translates, and there are {len(runs) or 'none'}")
 
 
-def _read(paths: list[Path], details: Path | None, src: Path | None) -> dict[Path, list[str]]:
+def _read(paths: list[Path], details: Path | None, src: Path | None, references: list[Path]) -> dict[Path, list[str]]:
     """The lines of the files, which must be equally many. In those that are scored a byte order mark counts, as it does
-    to sacrebleu."""
-    from nmt.text.lines import read_lines
+    to sacrebleu. A line of the source or of a system that is not text counts as empty; a reference must be whole."""
+    from nmt.text.lines import check_inputs, read_lines
 
-    texts = {
-        path: list(read_lines(path, record=path == details, keep_mark=path not in (details, src))) for path in paths
-    }
+    check_inputs(*(path for path in paths if path != details))
+    check_inputs(details, record=True)
+
+    def read(path: Path) -> Iterator[str]:
+        told = None if path in references else lambda message: tell(f"left empty: {message}")
+        return read_lines(path, record=path == details, keep_mark=path not in (details, src), tell=told)
+
+    texts = {path: list(read(path)) for path in paths}
     first, *others = texts
     if not texts[first]:
         raise UserError(f"{first} has no lines: there is nothing to score")

@@ -29,12 +29,13 @@ def readable_pairs(
 
 def told(pair: Pair | BadPair, src: Path, translator: Translator, reverse: Translator | None = None) -> tuple[str, str]:
     """A pair as models may read it (`reverse`: with its sides exchanged); two empty lines, and a message, if not."""
+    from nmt.score import refuses
     from nmt.text.lines import BadPair, name_of
 
     if isinstance(pair, BadPair):
         tell(f"left empty: {pair.reason}")
         return "", ""
-    problem = translator.refuses(pair.src, pair.tgt) or (reverse and reverse.refuses(pair.tgt, pair.src))
+    problem = refuses(translator, pair.src, pair.tgt) or (reverse and refuses(reverse, pair.tgt, pair.src))
     if problem:
         tell(f"{name_of(src)}, line {pair.number}: left empty: {problem}")
         return "", ""

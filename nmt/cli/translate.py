@@ -21,6 +21,7 @@ from nmt.cli.common import (
     Sentences,
     check_direction,
     load,
+    noticing_unlike,
     progress,
     telling_what_is_kept,
     what_decides,
@@ -204,9 +205,11 @@ def _translated(job: _Job, lines: Inputs, out: Output, typed: bool) -> Iterator[
     # What is in a file is there: all windows of it are full, whatever its disk does, and so always the same.
     cut = _asked_for(rest) if typed else windows(rest, WINDOW, math.inf if lines.are_files else PATIENCE)
     bar = contextlib.nullcontext(lambda: None) if typed else progress(lines, number)
-    with contextlib.closing(cut), telling_what_is_kept(out), bar as advance:
+    unlike = noticing_unlike(job.run, lines)
+    with contextlib.closing(cut), telling_what_is_kept(out), bar as advance, unlike as notice:
         for window in cut:
             check_direction(job.run, window, direction=job.direction)
+            notice(window, number)
             begin = None if job.prefixes is None else job.prefixes[number : number + len(window)]
             results = job.improve(job.translator.translate(window, nbest=job.nbest, prefixes=begin, first=number))
             for result, details in with_details(job.translator, list(results), job.wanted):

@@ -230,6 +230,11 @@ class Corpus:
         return self._src_ids.items, self._tgt_ids.items
 
     @property
+    def longest_source(self) -> int:
+        """Bytes of the longest source line."""
+        return int(self._src_text.lengths().max())
+
+    @property
     def src_lengths(self) -> NDArray[np.int32]:
         """[n] Numbers of source tokens, special ones not counted."""
         return self._src_ids.lengths()

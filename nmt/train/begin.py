@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from nmt.align.extract import choose_reading
 from nmt.config import AlignConfig, Config, WordsConfig
+from nmt.data.corpus import Corpus
 from nmt.data.look import Text, look
 from nmt.data.prepare import Prepared, open_prepared, prepare
 from nmt.device import resolve_precision
@@ -25,6 +26,7 @@ from nmt.presets import Choice, choose, explain, tune
 from nmt.rundir import MODEL, RunDir, load_weights
 from nmt.text.direction import Direction, learn_profile
 from nmt.text.sampling import check_sampling
+from nmt.text.shape import Shape, learn_shape
 from nmt.text.vectors import check_vectors, check_words
 from nmt.told import shell
 from nmt.train.checkpoint import schedule_of, trained_checkpoint
@@ -183,7 +185,7 @@ def _make_run(
             prepared.tokenizers,
             overwrite=order.force,
             data=draft,
-            facts={"fingerprint": fingerprints(prepared), **origin},
+            facts={"fingerprint": fingerprints(prepared), "source": _shape(prepared.train), **origin},
             profile=profile,
         )
     finally:
@@ -193,6 +195,10 @@ def _make_run(
         prepared = open_prepared(run.corpus)
     remove_leftovers(out.resolve().parent, out.resolve().name)  # of earlier ones that were killed
     return run, prepared
+
+
+def _shape(corpus: Corpus) -> Shape:
+    return learn_shape(lambda row: corpus.text(row)[0], len(corpus), corpus.longest_source)
 
 
 def _vectors_of(config: Config) -> list[tuple[Path, int]]:

@@ -131,3 +131,39 @@ def test_out_of_memory_is_one_sentence(command, here, name, monkeypatch) -> None
     assert "error: out of memory" in err
     assert "ower " in err
     assert "search.max_tokens" in err
+
+
+@pytest.mark.parametrize("arguments", [("translate", "run", "src"), ("backtranslate", "run", "src", "-o", "out")])
+def test_lines_unlike_the_training_text_are_told_once(command, here, arguments) -> None:
+    said = "2 lines of several sentences, or far longer than any that run learned from (the first: src, line 2: 3 sent"
+    text = b"w1 w2\nw1. W2! W3.\n" + b"w1 " * 8 + b"\n"
+    _, err = call(command, arguments, text)
+    assert "sentences" not in err  # a run of an earlier version does not know
+    facts = json.loads(Path("run/run.json").read_text())
+    Path("run/run.json").write_text(json.dumps({**facts, "source": {"longest": 9, "sentences": 2}}))
+    _, err = call(command, arguments, text)
+    assert err.count(said) == 1
+    assert "put one sentence on each line" in err
+
+
+def test_evaluate_keeps_the_same_table(command, here) -> None:
+    """Bad lines of the source and of a system count as empty; a reference must be whole; TER has a limit of its own."""
+    for name, content in {
+        "src": BAD,
+        "bad": BAD,
+        "ref": b"w1\n" * 6,
+        "good": b"w1\n" * 6,
+        "long": b"w1 " * 501,
+    }.items():
+        Path(name).write_bytes(content)
+    _, err = command("evaluate", "run", "--src", "src", "--ref", "ref", "--metric", "chrf")
+    assert all(problem in err for problem in PROBLEMS.values())
+    _, err = command("evaluate", "--hyp", "bad", "--ref", "ref", "--metric", "chrf")
+    assert all(f"left empty: bad, line {number}: {PROBLEMS[number]}" in err for number in (2, 4))
+    _, err = command("evaluate", "--hyp", "good", "--ref", "bad", "--metric", "chrf", code=2)
+    assert err.startswith(f"error: bad, line 2: {PROBLEMS[2]}")
+    out, err = command("evaluate", "--hyp", "long", "--ref", "long", "--json")
+    assert "TER is left out: long, line 1 has 501 words, more than 500\n" in err
+    assert "TER" not in out
+    _, err = command("evaluate", "--hyp", "long", "--ref", "long", "--metric", "ter", code=2)
+    assert "choose another --metric" in err

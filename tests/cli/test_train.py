@@ -41,6 +41,7 @@ def test_from_two_text_files_to_a_run_and_on(call, tmp_path):
     run = RunDir(tmp_path / "runs" / "a")
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["a"]
     assert run.facts["sessions"][0]["command"].startswith("nmt train tiny.yaml --src train.src")
+    assert run.facts["source"] == {"longest": 9, "sentences": 1}
 
     assert "train.seed cannot change" in call("train", "runs/a", "--resume", "--set", "train.seed=3", code=2)
     changes = ("--set", "train.steps=8", "--set", "align.heads=[1]")
