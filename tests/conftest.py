@@ -38,6 +38,12 @@ class Command:
 
     def __call__(self, *arguments: object, code: int = 0, stdin: bytes | None = None) -> tuple[str, str]:
         """What it wrote to standard output and standard error. It must end with `code`; `stdin` is what it reads."""
+        ended, out, err = self.ending(*arguments, stdin=stdin)
+        assert ended == code, err
+        return out, err
+
+    def ending(self, *arguments: object, stdin: bytes | None = None) -> tuple[int | str, str, str]:
+        """Its exit code, and what it wrote to standard output and standard error."""
         from nmt.cli.main import run
 
         self.monkeypatch.setattr(sys, "argv", ["nmt", *map(str, arguments)])
@@ -45,9 +51,7 @@ class Command:
             self.monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         with pytest.raises(SystemExit) as caught:
             run()
-        out, err = self.capfd.readouterr()
-        assert (caught.value.code or 0) == code, err
-        return out, err
+        return caught.value.code or 0, *self.capfd.readouterr()
 
 
 @pytest.fixture

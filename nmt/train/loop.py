@@ -18,7 +18,6 @@ from nmt.data.loader import batches
 from nmt.data.prepare import Prepared
 from nmt.device import round_float32
 from nmt.models.build import build_model
-from nmt.report import write_report
 from nmt.rundir import RunDir
 from nmt.text.sampling import make_samplers
 from nmt.told import shell
@@ -35,7 +34,7 @@ from nmt.train.fused import compile_layers, interpreted
 from nmt.train.inherit import PARTS
 from nmt.train.judge import judge_average, remember, report_validation
 from nmt.train.mean import RunningMean
-from nmt.train.metrics import Console, Reporter, Window
+from nmt.train.metrics import Console, Reporter, Window, draw_page
 from nmt.train.objective import Objective
 from nmt.train.optim import learning_rate, make_optimizer
 from nmt.train.pace import Pace
@@ -219,7 +218,7 @@ def train(
     with interpreted():
         score = judge_average(run, model, prepared, state, device=device, console=console, reading=reading, world=world)
     if world.is_first:
-        write_report(run, training=False)  # once more, as `best` may have moved
+        draw_page(run, console.say, training=False)  # once more, as `best` may have moved
     return Outcome(state.step, run.pointed("best"), score, None)
 
 

@@ -140,17 +140,22 @@ class Page:
         if "dev_loss" in values or time.monotonic() >= self._due:
             self._draw()
 
-    def _draw(self, *, training: bool = True) -> None:
+    def _draw(self) -> None:
         start = time.monotonic()
-        try:
-            write_report(self._run, training=training)
-        except UserError as error:
-            self._say(f"report.html is not written: {error.message}")
+        draw_page(self._run, self._say, training=True)
         end = time.monotonic()
         self._due = end + max(10.0, 50 * (end - start))
 
     def close(self) -> None:
-        self._draw(training=False)
+        draw_page(self._run, self._say, training=False)
+
+
+def draw_page(run: RunDir, say: Callable[[str], None], *, training: bool) -> None:
+    """Writes report.html, or says of which record it cannot be made."""
+    try:
+        write_report(run, training=training)
+    except UserError as error:
+        say(f"report.html is not written: {error.message}")
 
 
 class Unheard:
