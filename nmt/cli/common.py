@@ -66,15 +66,22 @@ def load(
     shortlist: Path | None = None,
 ) -> Translator:
     """The run's translator with settings of the search changed on the command line."""
+    from nmt.config import SearchConfig
     from nmt.rundir import RunDir
     from nmt.translate import Translator
 
     wrong = [o for o in overrides if not o.startswith("search.")]
     if wrong:
-        raise UserError(f"--set {wrong[0]}: only settings of `search` may change here, the others are the model's")
+        meant = wrong[0].split(".")[0].partition("=")[0] in SearchConfig.model_fields
+        raise UserError(
+            f"--set {wrong[0]}: only settings of `search` may change here, the others are the model's",
+            f"write: --set search.{wrong[0]}" if meant else None,
+        )
     folder = RunDir(run)
     changes = [*overrides, *([] if beam is None else [f"search.beam={beam}"])]
     search = folder.config_with(changes).search
+    if beam is not None and search.sampling is not None:
+        raise UserError("--beam searches, and search.sampling draws", "drop one of them: --set search.sampling=null")
     return Translator.load(run, others=others, checkpoint=checkpoint, device=device, search=search, shortlist=shortlist)
 
 

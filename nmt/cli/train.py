@@ -142,7 +142,8 @@ def _data_section(
             raise UserError("--data holds the text already: drop it, or drop --src, --tgt, --dev-src and --dev-tgt")
         return {**dict.fromkeys(texts), "links": None, "more": None, "prepared": str(data)}
     section: dict[str, str | None] = {name: str(path) for name, path in texts.items() if path is not None}
-    return {**section, "prepared": None} if src is not None else section
+    # Links in a file of settings are of the text that --src and --tgt replace.
+    return {**section, "links": None, "prepared": None} if src is not None else section
 
 
 def _taken(parts: str | None, keep: str | None, init_from: Path | None) -> tuple[list[str], list[str]]:

@@ -156,6 +156,8 @@ def _split(config: Config, progress: Progress, report: Report) -> Text:
     if data.dev_src is not None and data.dev_tgt is not None:
         held_out: frozenset[int] = frozenset()
         dev_text, dev_survey = survey_of(data.dev_src, data.dev_tgt)
+        if os.path.samefile(data.src, data.dev_src):
+            report(f"{data.dev_src} is training and development text: its scores say nothing about other text")
         dev = TextPart("development", dev_text, *dev_survey[1:])
     else:
         held_out = _hold_out(text, survey, report)

@@ -16,7 +16,7 @@ from nmt.align.extract import choose_reading
 from nmt.config import AlignConfig, Config, WordsConfig
 from nmt.data.corpus import Corpus
 from nmt.data.look import Text, look
-from nmt.data.prepare import Prepared, open_prepared, prepare
+from nmt.data.prepare import Prepared, open_prepared, prepare, read_about
 from nmt.device import resolve_precision
 from nmt.errors import UserError
 from nmt.files import remove_leftovers, writing
@@ -158,7 +158,7 @@ def _make_run(
             for source in prepared.sources if len(prepared.sources) > 1 else ():
                 console.say(f"  {source}")
             _check_tokenizers(prepared, other)
-            config = _with_tokenizer_of(prepared, config, order.path)
+            config = _as_prepared(prepared, config, order)
             check_sampling(config.train.subword_sampling, config.tokenizer, prepared.tokenizers)
             if config.model.guided_alignment and not prepared.train.has_links:
                 raise UserError(
@@ -251,21 +251,28 @@ def _check_tokenizers(prepared: Prepared, other: RunDir | None) -> None:
             )
 
 
-def _with_tokenizer_of(prepared: Prepared, config: Config, path: Path | None) -> Config:
-    """The settings, saying of the tokenizer what is true of the prepared one."""
+def _as_prepared(prepared: Prepared, config: Config, order: Order) -> Config:
+    """The settings, saying of tokenizer and lengths what is true of the prepared text."""
     actual, asked = prepared.tokenizers[0].settings, config.tokenizer
     if isinstance(actual, WordsConfig) and "normalization" not in asked.model_fields_set:
         asked = asked.model_copy(update={"normalization": actual.normalization})
     if "tokenizer" in config.model_fields_set and asked != actual:
         changed = ", ".join(differences(actual.model_dump(), asked.model_dump(), "tokenizer."))
         raise UserError(
-            f"{prepared.folder} was prepared with other settings of the tokenizer than {path or 'the command line'} "
-            f"has: {changed}",
+            f"{prepared.folder} was prepared with other settings of the tokenizer than "
+            f"{order.path or 'the command line'} has: {changed}",
             "prepare again, or leave the section `tokenizer` out",
         )
+    longest = read_about(prepared.folder).get("max_length") or config.data.max_length
+    if "max_length" in (order.said().get("data") or {}) and config.data.max_length != longest:
+        raise UserError(
+            f"{prepared.folder} was prepared with data.max_length: {longest}, not {config.data.max_length}",
+            "prepare again, or leave data.max_length out",
+        )
+    data = {**config.data.model_dump(), "max_length": longest}
     # validated again: what the model needs of a tokenizer (a joint one, to share embeddings) must be there
     try:
-        return Config.model_validate({**config.model_dump(), "tokenizer": actual.model_dump()})
+        return Config.model_validate({**config.model_dump(), "tokenizer": actual.model_dump(), "data": data})
     except ValidationError as error:
         problems = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
         raise UserError(f"{prepared.folder} does not fit the settings: {problems}") from error

@@ -13,7 +13,7 @@ from nmt.settings.paths import check_files
 from nmt.text.documents import check_settings
 from nmt.text.lines import check_inputs
 from nmt.told import shell
-from nmt.train.inherit import advice, inherited, settled
+from nmt.train.inherit import advice, inherited, settled, takes_vocabulary
 
 
 class Order(NamedTuple):
@@ -67,4 +67,7 @@ class Order(NamedTuple):
         error = contradictions(self.path, self.overrides, self.base, fixed, self.init_from)
         if error is not None:
             raise UserError(error.message, advice(self.init_from, self.parts))
-        return inherited(other, self.parts)
+        taken = inherited(other, self.parts)
+        if not takes_vocabulary(self.parts) and (self.said().get("data") or {}).get("prepared") is not None:
+            del taken["tokenizer"]  # that of the prepared text is there already
+        return taken

@@ -200,3 +200,57 @@ def test_development_files_that_are_not_there_get_a_way_out(command, here):
     assert "old.yaml:1: data.dev_src: no such file: " in said
     way_out = said.partition("held out of the training text: ")[2].strip(". \n").split()
     command("train", "old.yaml", "--src", "a.src", "--tgt", "a.tgt", "-o", "y", *ONE, *way_out)
+
+
+def test_a_prepared_text_keeps_what_it_was_prepared_with(command, here):
+    """Lengths as well as tokenizers; and parts of a run that bring no vocabulary go with any prepared text."""
+    command("prepare", *TEXTS, "-o", "text", *options("data.max_length=4", "tokenizer.kind=characters"))
+    prepared = ("train", "--data", "text", *ONE)
+    said = command(*prepared, "-o", "x", *options("data.max_length=9"), code=2)[1]
+    assert "was prepared with data.max_length: 4, not 9" in said
+    command(*prepared, "-o", "x", "--init-from", "first", "--parts", "encoder,decoder")
+    config = RunDir(here / "x").config
+    assert (config.data.max_length, config.tokenizer.kind) == (4, "characters")
+    said = command(*prepared, "-o", "y", "--init-from", "first", code=2)[1]
+    assert "prepared with another source tokenizer" in said
+
+
+def test_links_of_a_file_of_settings_are_not_those_of_other_text(command, here):
+    (here / "c.yaml").write_text("data: {src: a.src, tgt: a.tgt, links: links}\nmodel: {guided_alignment: 0.1}\n")
+    (here / "links").write_text("0-0\n" * 40)
+    said = command("train", "c.yaml", "--src", "b.src", "--tgt", "b.tgt", "-o", "x", code=2)[1]
+    assert "learns from links between words: name their file, data.links, or set it to 0" in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "remark"),
+    [
+        (["train.schedule.warmup=9"], "train.schedule.warmup is 9, and train.steps 1: the rate never gets to"),
+        (["train.schedule=noam"], "train.optimizer.lr is 1e-06: the rate stays below 7e-10; with noam it is a factor"),
+        (
+            ["data.dev_src=a.src", "data.dev_tgt=a.tgt"],
+            "a.src is training and development text: its scores say nothing",
+        ),
+    ],
+)
+def test_what_may_not_be_meant_is_told(command, here, settings, remark):
+    few = options("train.optimizer.lr=1e-6", "train.samples=0", *settings)
+    assert remark in command("train", *TEXTS[:4], "-o", "x", "--init-from", "first", *ONE, *few)[1]
+
+
+def test_a_schedule_that_has_come_to_its_end_cannot_go_on(command, here):
+    linear = options("train.schedule={kind: linear, steps: 1}")
+    command("train", *TEXTS, "-o", "x", "--init-from", "first", *ONE, *linear)
+    again = ("train", *TEXTS, "-o", "y", "--init-from", "x", *ONE)
+    said = command(*again, "--keep", "schedule", code=2)[1]
+    assert "--keep schedule goes on after update 1, but the linear schedule comes down to nothing at 1" in said
+    command(*again)
+
+
+def test_a_beam_and_samples_contradict_each_other(command, here):
+    said = command("translate", "first", "a.src", "--beam", 2, *options("search.sampling={count: 2}"), code=2)[1]
+    assert "--beam searches, and search.sampling draws\n" in said
+
+
+def test_a_setting_of_search_without_its_section_is_recognised(command, here):
+    assert "write: --set search.beam=3\n" in command("translate", "first", "a.src", "--set", "beam=3", code=2)[1]
