@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -32,14 +31,7 @@ SearchSettings = Annotated[
 
 
 def _sentences(texts: list[str] | None) -> list[str] | None:
-    """The lines of the texts of an option; UserError for one that is not UTF-8."""
-    from nmt.text.lines import BadLineError, text_of
-
-    for text in texts or ():
-        try:
-            text_of(os.fsencode(text))
-        except BadLineError as error:
-            raise UserError(f"--text {text[:60]!a}: {error}", "Is the terminal set to UTF-8?") from error
+    """The lines of the texts of an option."""
     return texts and [line for text in texts for line in text.split("\n")]
 
 

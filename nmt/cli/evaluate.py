@@ -151,7 +151,7 @@ class _Judge(NamedTuple):
                 found = compare(metric, outputs, self.references, lowercase=self.lowercase, tokenize=tokenize)
             compared.append(found)
             if not quiet:
-                say(*score_lines(found, names))
+                say(*score_lines(found, names, len(outputs[0])))
                 sys.stdout.flush()
         if len(names) > 1 and not quiet:
             say(*last_words(names))

@@ -165,7 +165,7 @@ def _check_arguments() -> None:
         if not is_text(text):
             raise UserError(
                 f"{os.fsencode(text)!r} is not UTF-8",
-                "Give the file or folder another name, or a link whose name is UTF-8: ln -s",
+                "Is the terminal set to UTF-8? A file needs another name, or a link whose name is UTF-8: ln -s",
             )
 
 

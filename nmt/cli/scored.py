@@ -9,15 +9,18 @@ if TYPE_CHECKING:
     from nmt.evaluate import Compared, MetricScore
 
 OF = "95 %"
+FEW = 100
+"""Lines below which an interval is too narrow to be believed: a bootstrap knows no others than these."""
 
 
-def score_lines(compared: Compared, systems: Sequence[str]) -> list[str]:
+def score_lines(compared: Compared, systems: Sequence[str], lines: int) -> list[str]:
     """What one metric says: of one system in a sentence, of several in a table."""
     first = compared.scores[0]
     if len(systems) == 1:
-        return [f"{first.name} {first.value:.2f}  {first.signature}", f"  {_which_way(first.name)}; {_how_sure(first)}"]
+        judged = f"{_which_way(first.name)}; {_how_sure(first, lines)}"
+        return [f"{first.name} {first.value:.2f}  {first.signature}", f"  {judged}"]
     width = max(map(len, systems))
-    lines = [
+    table = [
         f"{first.name}  {first.signature}",
         f"  {'system':<{width}}{'score':>9}{OF:>16}{'difference':>12}{'p, bootstrap':>14}{'p, randomization':>18}",
     ]
@@ -25,8 +28,8 @@ def score_lines(compared: Compared, systems: Sequence[str]) -> list[str]:
         line = f"  {name:<{width}}{score.value:>9.2f}{_range(score.interval, '-'):>16}"
         if difference is not None:
             line += f"{difference.value:>+12.2f}{difference.p_bootstrap:>14.4f}{difference.p_randomization:>18.4f}"
-        lines.append(line)
-    return [*lines, f"  {_which_way(first.name)}"]
+        table.append(line)
+    return [*table, f"  {_which_way(first.name)}"]
 
 
 def last_words(systems: Sequence[str]) -> list[str]:
@@ -78,12 +81,13 @@ def _which_way(metric: str) -> str:
     return "less is better" if metric == "TER" else "more is better"
 
 
-def _how_sure(score: MetricScore) -> str:
+def _how_sure(score: MetricScore, lines: int) -> str:
     from nmt.evaluate import MOST_RESAMPLED
 
     if score.interval is None:
         return f"how sure that is cannot be said of one line, and is not worked out for more than {MOST_RESAMPLED:,}"
-    return f"with other lines of the same kind it would be from {_range(score.interval, ' to ')}, 95 times in 100"
+    few = f", as far as {lines} lines can tell" if lines < FEW else ""
+    return f"with other lines of the same kind it would be from {_range(score.interval, ' to ')}, 95 times in 100{few}"
 
 
 def _range(interval: tuple[float, float] | None, to: str) -> str:

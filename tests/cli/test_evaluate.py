@@ -93,7 +93,7 @@ def test_one_system_in_plain_words(command, here: Path) -> None:
     assert out == "".join(
         f"{score['name']} {score['value']:.2f}  {score['signature']}\n"
         f"  {'less' if score['name'] == 'TER' else 'more'} is better; with other lines of the same kind it would be "
-        f"from {score['interval'][0]:.2f} to {score['interval'][1]:.2f}, 95 times in 100\n"
+        f"from {score['interval'][0]:.2f} to {score['interval'][1]:.2f}, 95 times in 100, as far as 40 lines can tell\n"
         for score in scores
     )
     (here / "line").write_text("w5 w6\n")
