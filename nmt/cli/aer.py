@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from nmt.errors import UserError
-from nmt.told import say
+from nmt.told import say, tell
 
 if TYPE_CHECKING:
     from nmt.text.links import Gold, Size
@@ -73,5 +73,9 @@ def _sizes(src: Path | None, tgt: Path | None) -> list[Size | None] | None:
         return None
     if src is None or tgt is None:
         raise UserError("--src and --tgt go together: one of them is missing")
-    pairs = read_parallel(src, tgt, drop_bad=True)
-    return [(len(pair.src.split()), len(pair.tgt.split())) if isinstance(pair, Pair) else None for pair in pairs]
+    sizes: list[Size | None] = []
+    for pair in read_parallel(src, tgt, drop_bad=True):
+        if not isinstance(pair, Pair):
+            tell(f"{pair.reason}: the links of this line are not checked")
+        sizes.append((len(pair.src.split()), len(pair.tgt.split())) if isinstance(pair, Pair) else None)
+    return sizes

@@ -18,6 +18,7 @@ from nmt.config import (
     VocabHeadConfig,
 )
 from nmt.errors import UserError
+from nmt.limits import enough_memory
 from nmt.models.attention import build_attention
 from nmt.models.heads import CopyHead, VocabHead
 from nmt.models.interface import Decoder, Encoder, Head
@@ -29,6 +30,10 @@ from nmt.models.transformer import TransformerDecoder, TransformerEncoder
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
+@enough_memory(
+    "while making the model",
+    "Take a smaller one: model.embedding.width, width and layers of encoder and decoder, tokenizer.size.",
+)
 def build_model(config: ModelConfig, src_size: int, tgt_size: int) -> Seq2Seq:
     """The model of `config` for vocabularies of `src_size` and `tgt_size`, with fresh weights."""
     tie, width = config.embedding.tie, config.embedding.width

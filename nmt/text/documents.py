@@ -42,7 +42,7 @@ KINDS = (
     ),
     Kind("a table", f"{COLUMNS} save the columns one by one from a spreadsheet, as text in UTF-8.", ".csv .xls"),
     Kind("JSON", "Put its texts into a file of their own, one a line: jq -r .text {file} > {stem}.txt", ".jsonl .json"),
-    Kind("subtitles", SENTENCES, ".srt .vtt", r"WEBVTT|\d+\s*\n\d\d:\d\d:\d\d[,.]\d{3} -->"),
+    Kind("a file of subtitles", SENTENCES, ".srt .vtt", r"WEBVTT|\d+\s*\n\d\d:\d\d:\d\d[,.]\d{3} -->"),
     Kind("a catalogue of messages", SENTENCES, ".po .pot", r'(#[^\n]*\n)*\s*msgid "'),
     Kind("a file of translation units", "Export both languages as text, line by line.", ".xliff .xlf .tmx"),
     Kind("marked up", AS_TEXT, ".html .htm .xml", r"(?i)<\?xml|<!doctype|<html"),

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 
 from typing_extensions import TypedDict
 
+from nmt.limits import LINE_BYTES
+
 LINES = 10_000
 """As many of the training text, evenly spread, are looked at for their sentences."""
 RARE = 0.001
@@ -64,6 +66,8 @@ class Unlike:
         for number, line in enumerate(lines, start=done + 1):
             text = line if isinstance(line, str) else line.decode(errors="replace")
             size, held = len(line), sentences(text)
+            if size > LINE_BYTES:
+                continue  # is left empty and told for that
             if size > FAR_LONGER * self._shape["longest"]:
                 what = f"{size / self._shape['longest']:.0f} times as long"
             elif held > max(1, self._shape["sentences"]):

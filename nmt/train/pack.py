@@ -9,12 +9,14 @@ from typing import Any
 from nmt.config import Config
 from nmt.files import check_new, json_text, written_aside
 from nmt.records import read_json
-from nmt.rundir import MODEL, STATE, RunDir
+from nmt.rundir import MODEL, SIDES, STATE, RunDir
 from nmt.settings.load import dump_config
 from nmt.settings.paths import without_files
 from nmt.train.checkpoint import last_state, score_of
 from nmt.train.state import Scored
 
+KEPT = ("fingerprint", "source")
+"""What run.json says of the text: which it was, and what its lines were like."""
 PRIVATE = ("command", "folder")
 """What run.json says of a session that is nobody else's business."""
 
@@ -29,7 +31,8 @@ def pack(run: RunDir, out: Path, checkpoint: str = "best") -> RunDir:
     state, score = last_state(run), score_of(run, source.name)
     state.checkpoints = [] if score is None else [Scored(source.name, state.step, score)]
     state.best, state.window = score, []
-    facts: dict[str, Any] = {"packed": source.name, "fingerprint": run.facts.get("fingerprint", {})}
+    kept = {name: value for name, value in run.facts.items() if name in KEPT}
+    facts: dict[str, Any] = {"packed": source.name, "fingerprint": {}, **kept}
     facts["sessions"] = [
         {name: value for name, value in session.items() if name not in PRIVATE}
         for session in run.facts.get("sessions", [])
@@ -40,9 +43,10 @@ def pack(run: RunDir, out: Path, checkpoint: str = "best") -> RunDir:
         tokenizer.mkdir()
         shutil.copyfile(source / MODEL, folder / MODEL)
         (folder / STATE).write_text(json_text(state.to_json()), encoding="utf-8")
-        for path in (run.path / "tokenizer").glob("*.model"):
-            shutil.copyfile(path, tokenizer / path.name)
-        for path in (run.path / "tokenizer").glob("*.json"):
+        for path in (run.path / "tokenizer").glob("*"):
+            if path.suffix != ".json" or path.name == SIDES:
+                shutil.copyfile(path, tokenizer / path.name)
+                continue
             content = read_json(path)
             content["settings"] = without_files(content["settings"], ("tokenizer",))
             (tokenizer / path.name).write_text(json_text(content), encoding="utf-8")

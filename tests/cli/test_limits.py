@@ -89,7 +89,7 @@ FOREIGN = {
     "UTF-16": ("src", GOOD.decode().encode("utf-16"), "src: is in UTF-16LE, and text is to be in UTF-8"),
     "UTF-16 without mark": ("src", GOOD.decode().encode("utf-16-be"), "src: is in UTF-16BE, and text is to be in"),
     "in gzip": ("src", gzip.compress(GOOD.decode().encode("utf-32")), "src: is in UTF-32LE, and text is to be in"),
-    "subtitles": ("film.srt", b"1\n", "film.srt: is subtitles, not text with one sentence on each line"),
+    "subtitles": ("film.srt", b"1\n", "film.srt: is a file of subtitles, not text with one sentence on each line"),
     "folder": ("folder", None, "folder: is a folder, not a file"),
     "nothing": ("none", b"", "none: there is no such file"),
 }
@@ -167,3 +167,15 @@ def test_evaluate_keeps_the_same_table(command, here) -> None:
     assert "TER" not in out
     _, err = command("evaluate", "--hyp", "long", "--ref", "long", "--metric", "ter", code=2)
     assert "choose another --metric" in err
+
+
+def test_links_of_a_bad_line_are_not_checked(command, here) -> None:
+    Path("src").write_bytes(b"w1 w2\n\xff\nw1\n")
+    Path("tgt").write_bytes(b"w1 w2\nw1\nw1\n")
+    Path("links").write_text("0-0\n7-0\n0-0\n")
+    out, err = command("aer", "links", "links", "--src", "src", "--tgt", "tgt")
+    assert out.startswith("AER 0.00")
+    assert err == "src, line 2: not UTF-8 at byte 1 of the line (0xFF): the links of this line are not checked\n"
+    Path("links").write_text("0-0\n7-0\n7-0\n")
+    _, err = command("aer", "links", "links", "--src", "src", "--tgt", "tgt", code=2)
+    assert "links, line 3: link 7-0" in err

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 
 from nmt.cli.main import COMMANDS
-from nmt.rundir import MODEL, RunDir, read_tensors
+from nmt.rundir import MODEL, SIDES, RunDir, read_tensors
+from tests.zoo import write_run
 
 TINY = """
 data: {src: train.src, tgt: train.tgt, dev_src: dev.src, dev_tgt: dev.tgt, more: [{src: train.src, tgt: train.tgt}]}
@@ -87,3 +89,16 @@ def test_it_has_no_text_and_no_place(packed, command):
     assert "6 of 6 steps" in facts
     _, said = command("pack", "run", "-o", "packed", code=2)
     assert "packed is not empty" in said
+
+
+def test_what_a_run_knows_of_its_text_goes_along(command, tmp_path):
+    """How its sides are spelled, and what its lines are like: what warns of other text."""
+    run = write_run(tmp_path / "run", "gru")
+    (run.path / "tokenizer" / SIDES).write_text('{"evidence": {}, "src": 0.0, "tgt": 1.0, "spread": 0.1}')
+    facts = json.loads((run.path / "run.json").read_text())
+    source = {"longest": 9, "sentences": 1}
+    (run.path / "run.json").write_text(json.dumps({**facts, "source": source}))
+    command("pack", run.path, "-o", tmp_path / "packed")
+    packed = RunDir(tmp_path / "packed")
+    assert packed.facts["source"] == source
+    assert packed.direction.profile == RunDir(run.path).direction.profile is not None
