@@ -22,8 +22,8 @@ from nmt.data.corpus import Corpus
 from nmt.data.prepare import read_about
 from nmt.errors import UserError
 from nmt.files import write_atomically
-from nmt.records import Count, Seconds, parse_json, whole_lines
-from nmt.rundir import MODEL, RunDir
+from nmt.records import Count, Seconds, parse_json, read_json, whole_lines
+from nmt.rundir import MODEL, STATE, RunDir
 from nmt.told import shell, visible
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -259,11 +259,18 @@ def _facts(run: RunDir, state: Record, reports: Sequence[Record], validations: S
         name = {"loss": "loss", "bleu": "BLEU", "chrf": "chrF"}[settings.metric]
         rows.append(["best of the validations", f"dev {name} {best[key]:.2f} at step {best['step']:,}"])
     if pointed := run.pointed("best"):
-        rows.append(["used by default", f"checkpoint {pointed}"])
+        rows.append(["used by default", f"checkpoint {pointed}{_score_of_average(run, pointed)}"])
     last = run.pointed("last")
     if last is not None:
         rows.append(["parameters", f"{_parameters(run.checkpoints / last / MODEL):,}"])
     return rows
+
+
+def _score_of_average(run: RunDir, name: str) -> str:
+    """That of training's own checkpoints is in their validations."""
+    path = run.checkpoints / name / STATE
+    score = read_json(path).get("score") if path.is_file() else None
+    return f" (dev {run.config.train.metric} {score:.2f})" if isinstance(score, int | float) else ""
 
 
 def _parameters(path: Path) -> int:

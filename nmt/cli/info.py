@@ -16,19 +16,24 @@ if TYPE_CHECKING:
 
 
 def info(
-    run: Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")],
-    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    runs: Annotated[list[Path], typer.Argument(help="Run directories; of several a table.", metavar="RUN...")],
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON object; of several runs a list of them.")] = False,
 ) -> None:
     """Say what is in a run directory: model, size, training so far, score.
 
     \b
-    Example:
+    Examples:
       nmt info runs/rnn
+      nmt info runs/*
     """
     from nmt.rundir import RunDir
 
-    facts = _facts(RunDir(run))
-    say(*(json.dumps(facts, indent=1, ensure_ascii=False).split("\n") if as_json else _rows(facts)))
+    facts = [_facts(RunDir(run)) for run in runs]
+    if as_json:
+        text = json.dumps(facts if len(facts) > 1 else facts[0], indent=1, ensure_ascii=False)
+        say(*text.split("\n"))
+    else:
+        say(*(_table(facts) if len(facts) > 1 else _rows(facts[0])))
 
 
 def _facts(run: RunDir) -> dict[str, Any]:
@@ -36,13 +41,14 @@ def _facts(run: RunDir) -> dict[str, Any]:
 
     from nmt.align.extract import attentions
     from nmt.models.build import build_model, census
+    from nmt.train.checkpoint import score_of
 
     config = run.config
     run.check_code()
     src, tgt = run.tokenizers()
     model = build_model(config.model, len(src), len(tgt))
     parameters = census(model)
-    state = run.progress
+    state, best = run.progress, run.pointed("best")
     return {
         "run": str(run.path),
         "model": _describe(config.model),
@@ -54,8 +60,9 @@ def _facts(run: RunDir) -> dict[str, Any]:
         "seconds": round(state.get("seconds", 0.0), 1),
         "tokens": state.get("tokens", 0),
         "metric": config.train.metric,
-        "score": state.get("best"),
-        "best": run.pointed("best"),
+        "score": None if best is None else score_of(run, best),
+        "best_of_training": state.get("best"),
+        "best": best,
         "last": run.pointed("last"),
         "checkpoints": sorted(path.name for path in run.checkpoints.iterdir() if not path.name.startswith(".")),
         "fingerprint": run.facts.get("fingerprint"),
@@ -64,9 +71,10 @@ def _facts(run: RunDir) -> dict[str, Any]:
 
 
 def _describe(model: ModelConfig) -> str:
-    encoder, decoder = model.encoder, model.decoder
+    encoder, decoder, head = model.encoder, model.decoder, model.head
     parts = [f"{encoder.kind} encoder ({_size(encoder)})", f"{decoder.kind} decoder ({_size(decoder)})"]
-    return " + ".join([*parts, f"{model.head.kind} head"])
+    pointing = f" ({head.gate} gate, {head.attention.kind} attention)" if head.kind == "copy" else ""
+    return " + ".join([*parts, f"{head.kind} head{pointing}"])
 
 
 def _size(part: EncoderConfig | DecoderConfig) -> str:
@@ -74,12 +82,13 @@ def _size(part: EncoderConfig | DecoderConfig) -> str:
 
     size = f"{part.layers} x {part.width}"
     if part.kind == "transformer":
-        return f"{size}, {part.heads} heads, feed-forward {part.feed_forward}, {part.norm}-norm"
+        shape = f"{part.heads} heads, feed-forward {part.feed_forward}, {part.norm}-norm"
+        return f"{size}, {shape}, {part.positions} positions"
     if not isinstance(part, RnnDecoderConfig):
         return f"{size} {part.cell}"
-    feeding = ", input feeding" if part.feeds else ""
+    wiring = f"{part.wiring} wiring" + (" with input feeding" if part.feeds else "")
     attention = "no" if part.attention.kind == "none" else part.attention.kind
-    return f"{size} {part.cell}{feeding}, {attention} attention"
+    return f"{size} {part.cell}, {wiring}, {attention} attention, {part.bridge.kind} bridge"
 
 
 def _rows(facts: dict[str, Any]) -> list[str]:
@@ -92,12 +101,31 @@ def _rows(facts: dict[str, Any]) -> list[str]:
         "parameters": f"{parameters['total']:,} ({sizes})",
         "attentions": ", ".join(facts["attentions"]),
         "tokenizer": f"{tokenizer['kind']}, {shared}: {tokenizer['source']:,} source, {tokenizer['target']:,} target",
-        "trained": f"{facts['steps']:,} of {facts['of']:,} steps, {facts['tokens']:,} target tokens, "
-        f"{facts['seconds'] / 60:.1f} minutes",
-        "best": "no validation yet"
-        if facts["score"] is None
-        else f"{facts['best']} (best {facts['metric']} of training {facts['score']:.3f})",
+        "trained": f"{_trained(facts)}, {facts['tokens']:,} target tokens",
+        "best": _best(facts),
         "checkpoints": ", ".join(facts["checkpoints"]),
-        "corpus": ", ".join(f"{side} {value}" for side, value in (facts["fingerprint"] or {}).items()),
+        # so many digits tell two texts apart; all are in --json
+        "corpus": ", ".join(f"{side} {value[:8]}" for side, value in (facts["fingerprint"] or {}).items()),
     }
     return [f"{name:<12} {value}" for name, value in rows.items()]
+
+
+def _table(runs: list[dict[str, Any]]) -> list[str]:
+    head = ["run", "parameters", "trained", "best", "model"]
+    rows = [[one["run"], f"{one['parameters']['total']:,}", _trained(one), _best(one), one["model"]] for one in runs]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    aligned = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [head, *rows]]
+    return ["  ".join(row).rstrip() for row in aligned]
+
+
+def _trained(facts: dict[str, Any]) -> str:
+    return f"{facts['steps']:,} of {facts['of']:,} steps, {facts['seconds'] / 60:.1f} minutes"
+
+
+def _best(facts: dict[str, Any]) -> str:
+    if facts["best"] is None:
+        return "none yet"
+    if facts["score"] is not None:
+        return f"{facts['best']} (dev {facts['metric']} {facts['score']:.3f})"
+    known = facts["best_of_training"]
+    return facts["best"] + ("" if known is None else f" (best dev {facts['metric']} of training {known:.3f})")

@@ -116,7 +116,7 @@ def test_the_parser_finds_commands() -> None:
         "nmt train --source a --tgt b -o c",
         "nmt plot run src",
         "nmt plot run src -o pictures --format gif",
-        "nmt info one two",
+        "nmt report one two",
         "nmt bench dance",
         "nmt translate run --beam many",
         "nmt train -o run --set train.stesp=3",
