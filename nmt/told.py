@@ -38,6 +38,18 @@ def say(*lines: str | PathLike[str]) -> None:
     print(*(visible(str(line)) for line in lines), sep="\n")
 
 
+def span(seconds: float) -> str:
+    """A time in words: 40 seconds, 12 minutes, 9 h 20 min, 3 days 4 h."""
+    whole = round(seconds)
+    if whole < 90:
+        return f"{max(1, whole)} second{'s' * (whole > 1)}"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} minutes"
+    hours = round(seconds / 3600)
+    return f"{minutes // 60} h {minutes % 60} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
+
+
 def shell(*words: str | PathLike[str]) -> str:
     """Words of a command that is suggested, so that a shell takes each as one."""
     return " ".join(map(_word, map(str, words)))

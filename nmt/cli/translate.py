@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -27,7 +28,7 @@ from nmt.cli.common import (
     what_decides,
 )
 from nmt.errors import UserError
-from nmt.told import tell
+from nmt.told import span, tell
 
 if TYPE_CHECKING:
     from nmt.candidates import Translation
@@ -109,9 +110,10 @@ def translate(
       echo "a man rides a horse" | nmt translate runs/first
     """
     from nmt.rundir import RunDir
-    from nmt.text.lines import Given, Inputs, check_inputs
+    from nmt.text.lines import Given, Inputs, check_inputs, is_stdout
     from nmt.text.partial import open_resumable
 
+    began = time.monotonic()
     if text and inputs:
         raise UserError("--text is translated instead of files: leave out the one or the other")
     lines = Given(text, "--text") if text else Inputs(inputs or [])
@@ -157,6 +159,8 @@ def translate(
         for translated in _translated(job, lines, out, typed):
             if references is not None:
                 texts.append(translated)
+    if not is_stdout(output) and sys.stderr.isatty():
+        tell(f"{out.done.lines:,} lines in {output}, after {span(time.monotonic() - began)}")
     if references is not None:
         from nmt.evaluate import evaluate
 

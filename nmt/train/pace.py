@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import statistics
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 
 from nmt.config import TrainConfig
+from nmt.told import shell, span
 from nmt.train.metrics import Console
 
 ENOUGH_STEPS = 10
@@ -36,7 +36,7 @@ class Pace:
         budget: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._console, self._settings, self._name = console, settings, shlex.quote(str(run))
+        self._console, self._settings, self._name = console, settings, shell(run)
         self._device, self._budget, self._clock = device, budget, clock
         self._began = self._start = clock()  # of the session, of what is measured
         self._made = self._tokens = 0
@@ -114,15 +114,3 @@ class Pace:
             return ""
         fewer = f"OMP_NUM_THREADS={threads // 2} nmt train {self._name} --resume"
         return f", or go on with fewer threads: Ctrl-C, then {fewer}"
-
-
-def span(seconds: float) -> str:
-    """A time in words: 40 seconds, 12 minutes, 9 h 20 min, 3 days 4 h."""
-    whole = round(seconds)
-    if whole < 90:
-        return f"{max(1, whole)} second{'s' * (whole > 1)}"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} minutes"
-    hours = round(seconds / 3600)
-    return f"{minutes // 60} h {minutes % 60} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"

@@ -64,3 +64,14 @@ def test_several_runs_are_a_table(command, tmp_path, monkeypatch):
     ]
     assert json.loads(command("info", "lstm", "--json")[0])["run"] == "lstm"
     assert "nowhere does not exist" in command("info", "lstm", "nowhere", code=2)[1]
+
+
+def test_a_finished_translation_says_so_to_a_person(command, tmp_path, monkeypatch):
+    """How many lines, where, how long; not to a program, and not where the text itself is the answer."""
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "run", "lstm")
+    (tmp_path / "input").write_text("w1 w2\n\nw3\n")
+    assert command("translate", "run", "input", "-o", "quiet")[1] == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert re.search(r"3 lines in out, after \d+ seconds?\n", command("translate", "run", "input", "-o", "out")[1])
+    assert "lines in" not in command("translate", "run", "input")[1]

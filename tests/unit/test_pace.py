@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from nmt.config import TrainConfig
+from nmt.told import span
 from nmt.train.metrics import Console
-from nmt.train.pace import FIRST_SIGNS, SPAN, Pace, span
+from nmt.train.pace import FIRST_SIGNS, SPAN, Pace
 
 
 class Training:
