@@ -116,7 +116,7 @@ def test_a_prepared_corpus_brings_its_tokenizer(call, tmp_path):
         (["-o", "r", "--data", "x", *TEXTS], "--data holds the text already"),
         (["-o", "r", "--src", "train.sr", "--tgt", "train.tgt"], "no such file: "),
         (["-o", "r", *TEXTS, "--device", "tpu"], "no such device: tpu"),
-        (["-o", ".", *TEXTS], ". is not empty and holds no run"),
+        (["-o", ".", *TEXTS], ". is where you are: it cannot be made anew"),
         ([".", "-o", "r"], "to go on with a run: nmt train . --resume"),
         (["--resume", "-o", "r"], "--resume takes a run and no -o\nwrite: nmt train r --resume"),
         (["r", "--resume"], "r does not exist"),
