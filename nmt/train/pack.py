@@ -48,7 +48,8 @@ def pack(run: RunDir, out: Path, checkpoint: str = "best") -> RunDir:
                 shutil.copyfile(path, tokenizer / path.name)
                 continue
             content = read_json(path)
-            content["settings"] = without_files(content["settings"], ("tokenizer",))
+            if path.name != SIDES:
+                content["settings"] = without_files(content["settings"], ("tokenizer",))
             (tokenizer / path.name).write_text(json_text(content), encoding="utf-8")
         (draft / "config.yaml").write_text(dump_config(Config.model_validate(settings)), encoding="utf-8")
         (draft / "run.json").write_text(json_text(facts), encoding="utf-8")

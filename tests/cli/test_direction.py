@@ -104,6 +104,8 @@ def test_the_profile_is_a_part_of_the_run(command, here: Path) -> None:
     assert path.stat().st_size < 50_000
     _, err = command("train", "tiny.yaml", "--src", "src", "--tgt", "tgt", "-o", "run", "--force", "--device", "cpu")
     assert RunDir(here / "run").direction.profile is not None
+    command("pack", "run", "-o", "packed")
+    assert WARNING.format("packed") in command("translate", "packed", "dev.tgt")[1]
     path.write_text("{}")
     _, err = command("translate", "run", "dev.src", code=2)
     assert f"{path.relative_to(here)} is damaged" in err
