@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import ChainMap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -31,8 +32,13 @@ class PairScore(NamedTuple):
     problem: str | None = None
 
 
-def score_pairs(translator: Translator, pairs: Iterable[tuple[str, str]]) -> Iterator[PairScore]:
-    """log p(tgt | src) of each pair, in order; the same figures that search reports for its own output.
+Target = str | Sequence[str]
+"""A text; or the tokens that it was written in, as `nmt translate --details` has them."""
+
+
+def score_pairs(translator: Translator, pairs: Iterable[tuple[str, Target]]) -> Iterator[PairScore]:
+    """log p(tgt | src) of each pair, in order. Of its own output these are the figures that search reports, but for a
+    text that is not cut into the subwords that it was written in.
 
     Works through a window of pairs at a time. A target may be empty, a source not, of which a model has nothing to
     say; neither may be longer than `search.max_source`. Raises UserError for a translator with a shortlist: the forced
@@ -43,29 +49,23 @@ def score_pairs(translator: Translator, pairs: Iterable[tuple[str, str]]) -> Ite
     return _scores(translator, pairs)
 
 
-def _scores(translator: Translator, pairs: Iterable[tuple[str, str]]) -> Iterator[PairScore]:
-    iterator = iter(pairs)
+def _scores(translator: Translator, pairs: Iterable[tuple[str, Target]]) -> Iterator[PairScore]:
+    iterator, tgt = iter(pairs), translator.tokenizers[1]
+    ids = {piece: n for n, piece in reversed(list(enumerate(tgt.pieces(range(len(tgt))))))}  # the special ones first
     while window := list(itertools.islice(iterator, WINDOW)):
-        yield from _score_window(translator, window)
+        yield from _score_window(translator, window, ids)
 
 
-def _score_window(translator: Translator, pairs: Sequence[tuple[str, str]]) -> list[PairScore]:
-    src, tgt = translator.tokenizers
-    encoded = [(src.encode(a), tgt.encode(b)) for a, b in pairs]
-    results: dict[int, PairScore] = {}
-    examples: dict[int, Example] = {}
-    for n, ((a, b), (a_ids, b_ids)) in enumerate(zip(pairs, encoded, strict=True)):
-        problem = _problem(a, len(a_ids), len(b_ids), translator.search.max_source)
-        if problem is None:
-            examples[n] = translator.feeder.example((a, a_ids), (b, b_ids))
-        else:
-            results[n] = PairScore(math.nan, math.nan, [], [], problem)
+def _score_window(translator: Translator, pairs: Sequence[tuple[str, Target]], ids: dict[str, int]) -> list[PairScore]:
+    found = [_example(translator, *pair, ids) for pair in pairs]
+    results = {n: PairScore(math.nan, math.nan, [], [], why) for n, why in enumerate(found) if isinstance(why, str)}
+    examples = {n: example for n, example in enumerate(found) if isinstance(example, Example)}
+    sizes = {n: (len(example.src), len(example.tgt or ())) for n, example in examples.items()}
     numbers = list(examples)
-    lengths = (np.array([len(encoded[n][side]) for n in numbers], dtype=np.int64) for side in (0, 1))
+    lengths = (np.array([sizes[n][side] for n in numbers], dtype=np.int64) for side in (0, 1))
     for rows in plan_evaluation(*lengths, max_tokens=translator.search.max_tokens):
         batch = [numbers[row] for row in rows]
-        sides = [(len(encoded[n][0]), len(encoded[n][1])) for n in batch]
-        with memory_for_pass(sides, translator.search.max_tokens):
+        with memory_for_pass([sizes[n] for n in batch], translator.search.max_tokens):
             results.update(zip(batch, _score_batch(translator, [examples[n] for n in batch]), strict=True))
     return [results[n] for n in range(len(pairs))]
 
@@ -76,6 +76,24 @@ def refuses(translator: Translator, src: str, tgt: str) -> str | None:
     lengths = (len(tokenizer.encode(line)) for tokenizer, line in zip(translator.tokenizers, (src, tgt), strict=True))
     found = (beyond(side, length, limit) for side, length in zip(("source", "target"), lengths, strict=True))
     return next((problem for problem in found if problem is not None), None)
+
+
+def _example(translator: Translator, source: str, target: Target, ids: dict[str, int]) -> Example | str:
+    """What the model is fed of a pair, or why it is not scored; `ids` of the target's tokens."""
+    src, tgt = (tokenizer.encode for tokenizer in translator.tokenizers)
+    line, tokens = src(source), tgt(target) if isinstance(target, str) else target
+    problem = _problem(source, len(line), len(tokens), translator.search.max_source)
+    if problem is not None:
+        return problem
+    if isinstance(target, str):
+        return translator.feeder.example((source, line), (target, tgt(target)))
+    example = translator.feeder.example((source, line))
+    copies = () if example.copies is None else example.copies.extras
+    known = ChainMap(ids, {word: n for n, word in enumerate(copies, start=len(translator.tokenizers[1]))})
+    strange = next((token for token in target if token not in known), None)
+    if strange is not None:
+        return f"the target vocabulary has no token {strange!r}: was it written by this run?"
+    return example._replace(tgt=[known[token] for token in target])
 
 
 def _problem(source: str, src_tokens: int, tgt_tokens: int, limit: int) -> str | None:

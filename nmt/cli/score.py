@@ -15,6 +15,7 @@ from nmt.told import tell
 
 if TYPE_CHECKING:
     from nmt.score import PairScore
+    from nmt.text.lines import Pair
     from nmt.translate import Translator
 
 COUNTED = ("coverage_penalty", "length_penalty", "max_source", "max_tokens", "precision")
@@ -27,6 +28,10 @@ def score(
     tgt: Annotated[Path, typer.Argument(help="Their translations, line by line.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write here, not to standard output.")] = None,
     details: Annotated[bool, typer.Option("--details", help="Write a JSON object per line, with each token.")] = False,
+    as_written: Annotated[
+        bool,
+        typer.Option("--as-written", help="TGT is what `nmt translate --details` wrote: score its tokens as they are."),
+    ] = False,
     ensemble: Annotated[
         list[Path] | None,
         typer.Option(metavar="RUN2", help="Average probabilities with those of this run; may be repeated."),
@@ -39,9 +44,10 @@ def score(
 ) -> None:
     """Say how probable the model finds translations that are there already.
 
-    Writes a number per line, the natural-log probability of the translation, end of sentence included: the same
-    figure as `log_prob` of `nmt translate --details` for the model's own output, as `score` there is `score` here.
-    Figures are over the whole vocabulary: those of a translation made with a shortlist were higher.
+    Writes a number per line, the natural-log probability of the translation, end of sentence included. It is of the
+    tokens that its text is cut into. A model may have written the same text in other subwords; with --as-written they
+    are read, and the figure is `log_prob` of `nmt translate --details`, as `score` there is `score` here. Figures are
+    over the whole vocabulary: those of a translation made with a shortlist were higher.
 
     A pair with an empty source, or a line that is not UTF-8 or longer than search.max_source, becomes an empty line
     and a message with its number; all others are scored.
@@ -50,6 +56,7 @@ def score(
     Examples:
       nmt score runs/first test.en test.de -o test.scores
       nmt score runs/first test.en test.de --ensemble runs/second --details
+      nmt score runs/first test.en output.jsonl --as-written
     """
     from nmt.score import score_pairs
     from nmt.text.lines import BadPair, Pair, check_inputs, open_output, read_parallel
@@ -59,7 +66,10 @@ def score(
     problems = 0
     with open_output(output, overwrite=force) as stream:
         pairs, again = itertools.tee(read_parallel(src, tgt, drop_bad=True))
-        texts = ((pair.src, pair.tgt) if isinstance(pair, Pair) else ("", "") for pair in again)
+        texts = (
+            (pair.src, _tokens(tgt, pair) if as_written else pair.tgt) if isinstance(pair, Pair) else ("", "")
+            for pair in again
+        )
         for pair, result in zip(pairs, score_pairs(translator, texts), strict=True):
             if isinstance(pair, BadPair):
                 result = result._replace(problem=pair.reason)
@@ -82,6 +92,14 @@ def _load(run: Path, ensemble: list[Path], checkpoint: str, device: str, overrid
                 f"What counts is search.{', search.'.join(COUNTED)}.",
             )
     return load(run, checkpoint, device, beam=None, overrides=overrides, others=ensemble)
+
+
+def _tokens(path: Path, pair: Pair) -> list[str]:
+    """Those of the best candidate; none where nothing was translated."""
+    try:
+        return [str(token) for candidate in json.loads(pair.tgt)["candidates"][:1] for token in candidate["tokens"]]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}, line {pair.number}: not what `nmt translate --details` writes") from error
 
 
 def _text(result: PairScore) -> str:

@@ -77,7 +77,7 @@ class DataConfig(Settings):
 
 
 class SentencePieceConfig(Settings):
-    """Subword pieces learned from the training text."""
+    """Subword pieces learned from the training text. A tab or a no-break space is a character like others."""
 
     kind: Literal["sentencepiece"] = "sentencepiece"
     model: Literal["bpe", "unigram"] = "bpe"

@@ -7,12 +7,15 @@ import math
 from pathlib import Path
 
 import pytest
-from zoo import WORDS, write_run
+import torch
+from zoo import WORDS, ZOO, write_run
 
-from nmt.config import GnmtPenalty, SearchConfig, WordsConfig
+from nmt.config import GnmtPenalty, SamplingConfig, SearchConfig, SentencePieceConfig, WordsConfig
 from nmt.errors import UserError
+from nmt.models.build import build_model
 from nmt.rundir import RunDir, check_shared
 from nmt.score import score_pairs
+from nmt.text.learn import learn_tokenizers
 from nmt.text.tokenizer import WordTokenizer
 from nmt.translate import Translator
 
@@ -142,3 +145,47 @@ def test_runs_of_other_vocabularies_are_refused(
 
 def test_the_same_tokens_by_other_means_are_shared(tmp_path: Path) -> None:
     check_shared(RunDir(Path("rnn")), other_run(tmp_path / "other", WordsConfig(size=99, min_count=2), WORDS))
+
+
+def test_tokens_are_scored_as_they_were_written(command, tmp_path: Path) -> None:
+    """Of samples of subwords few texts are cut into the tokens that they were written in."""
+    lines = ["a dog runs", "the dogs are running", "a running dog", ""]
+    tokenizer, _ = learn_tokenizers(SentencePieceConfig(size=300), lambda: lines, lambda: lines)
+    torch.manual_seed(1)
+    translator = Translator(
+        build_model(ZOO["lstm"], len(tokenizer), len(tokenizer)).eval(),
+        (tokenizer, tokenizer),
+        SearchConfig(sampling=SamplingConfig(), coverage_penalty=0.0),
+        device=torch.device("cpu"),
+    )
+    found = translator.translate(lines)
+    written = [h.hypothesis for t in found for h in t.candidates]
+    pairs = [(t.source, t) for t in found if t.candidates]
+    exact = score_pairs(
+        translator, [(source, tokenizer.pieces(t.candidates[0].hypothesis.tokens)) for source, t in pairs]
+    )
+    again = score_pairs(translator, [(source, t.text) for source, t in pairs])
+    log_probs = [h.log_prob for h in written]
+    assert [score.log_prob for score in exact] == pytest.approx(log_probs, abs=1e-4)
+    assert [score.log_prob for score in again] != pytest.approx(log_probs, abs=1e-1)
+
+
+@pytest.mark.parametrize("run", ["rnn", "copy"])
+def test_details_are_scored_as_they_were_written(command, run: str, tmp_path: Path) -> None:
+    details = tmp_path / "details"
+    command("translate", run, "src", "--details", "-o", details)
+    expected = [json.loads(line) for line in details.read_text("utf-8").splitlines()]
+    out, err = command(
+        "score", run, "src", details, "--as-written", "--details", "--set", "search.coverage_penalty=0.3"
+    )
+    for record, line in zip(expected, out.splitlines(), strict=True):
+        scored = json.loads(line)
+        for candidate in record["candidates"][:1]:
+            assert scored["tokens"] == candidate["tokens"]
+            assert scored["log_prob"] == pytest.approx(candidate["log_prob"], abs=1e-4)
+    assert err.count("left empty") == 1  # the empty line
+    (tmp_path / "strange").write_text('{"candidates": [{"tokens": ["w1", "nowhere"]}]}\n' * 5, "utf-8")
+    _, err = command("score", run, "src", tmp_path / "strange", "--as-written")
+    assert err.count("the target vocabulary has no token 'nowhere'") == 4
+    _, err = command("score", run, "src", "src", "--as-written", code=2)
+    assert "src, line 1: not what `nmt translate --details` writes" in err
