@@ -86,8 +86,8 @@ class Pace:
         self._console.say(
             f"on this machine: {self._in_all(left * self._per_step)} for {all_of_them}, validations apart; "
             f"{span(first * self._per_step)} to the {'first' if step < every else 'next'} translations, at step "
-            f"{step + first:,}\n"
-            f"from then on the run can be used while it learns: nmt translate {self._name} INPUT; Ctrl-C saves"
+            f"{step + first:,}",
+            f"from then on the run can be used while it learns: nmt translate {self._name} INPUT; Ctrl-C saves",
         )
 
     def _in_all(self, seconds: float) -> str:
