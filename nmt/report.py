@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired
 
-from safetensors import SafetensorError, safe_open
 from typing_extensions import TypedDict
 
 from nmt.data.corpus import Corpus
@@ -25,6 +24,7 @@ from nmt.files import write_atomically
 from nmt.records import Count, Seconds, parse_json, read_json, whole_lines
 from nmt.rundir import MODEL, STATE, RunDir
 from nmt.told import shell, visible
+from nmt.weights import open_tensors
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -275,11 +275,8 @@ def _score_of_average(run: RunDir, name: str) -> str:
 
 def _parameters(path: Path) -> int:
     """The size of the model, by the header of its file, where a shared tensor is once and all are parameters."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is missing" if not path.exists() else f"{path} is damaged: {error}") from error
+    with open_tensors(path) as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
 def _data(run: RunDir) -> Rows:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,8 +25,6 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import AfterValidator, ConfigDict
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
@@ -47,6 +44,9 @@ from nmt.text.direction import Direction, Profile
 from nmt.text.shape import Shape
 from nmt.text.tokenizer import BEFORE_NFC, JOINT, SentencePieceTokenizer, Tokenizer, load_tokenizers
 from nmt.told import shell
+from nmt.weights import check_origin, origin_of
+from nmt.weights import read_tensors as read_tensors
+from nmt.weights import save_tensors as save_tensors
 
 
 def _checked(session: dict[str, Any]) -> dict[str, Any]:
@@ -170,7 +170,8 @@ class RunDir:
 
     def replace_config(self, config: Config) -> None:
         write_atomically(self.path / "config.yaml", dump_config(config))
-        self.__dict__.pop("config", None)
+        for known in ("config", "origin"):
+            self.__dict__.pop(known, None)
 
     @property
     def corpus(self) -> Path:
@@ -197,6 +198,11 @@ class RunDir:
     def progress(self) -> Progress:
         last = self.pointed("last")
         return {} if last is None else read_json(self.checkpoints / last / STATE, Progress)
+
+    @cached_property
+    def origin(self) -> dict[str, Any]:
+        """What its weights are trained with, as it is when this is asked first; see `nmt.weights`."""
+        return origin_of(self.config, self.path / "tokenizer", self.facts.get("fingerprint"))
 
     def record_session(self, session: Mapping[str, Any]) -> None:
         """Adds to run.json where, when and by which command training started or went on."""
@@ -235,6 +241,7 @@ class RunDir:
             raise UserError(
                 f"{self.path} has no checkpoint {wanted}", f"there are: best, last, {', '.join(there) or 'no others'}"
             )
+        check_origin(folder / MODEL, self.origin, ("tokenizer", "model"))
         return folder
 
 
@@ -317,27 +324,6 @@ def part_of(names: Sequence[str]) -> str:
     """The part of a model that a tensor of these names is of: embeddings, encoder, decoder or head. One that is shared
     with an embedding is an embedding."""
     return "embeddings" if any(".embedding." in name for name in names) else names[0].partition(".")[0]
-
-
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """A safetensors file; OSError where it cannot be written."""
-    try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    except SafetensorError as error:
-        number = re.search(r"\(os error (\d+)\)", str(error))  # all that it lets out of what the system said
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file, on the CPU; UserError where it is missing or damaged."""
-    try:
-        return dict(load_file(path))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing") from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged: {error}", "it may have been cut short by a full disk or a copy") from error
 
 
 def describe_software() -> dict[str, str]:

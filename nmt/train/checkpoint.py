@@ -28,6 +28,7 @@ from nmt.rundir import (
 from nmt.train.mean import RunningMean
 from nmt.train.state import Scored, TrainState, ranked
 from nmt.train.trouble import check_finite
+from nmt.weights import MixtureError, check_origin
 
 
 def checkpoint_name(step: int) -> str:
@@ -47,7 +48,7 @@ def save_checkpoint(
     with mean.judged(), written_aside(run.checkpoints / name) as folder:
         memory = {**_optimizer_tensors(model, optimizer), **mean.raw()}
         check_finite({**dict(model.named_parameters()), **memory})
-        save_tensors(folder / MODEL, distinct_tensors(model))
+        save_tensors(folder / MODEL, distinct_tensors(model), run.origin)
         save_tensors(folder / OPTIMIZER, memory)
         (folder / STATE).write_text(json_text(state.to_json()), encoding="utf-8")
     run.point("last", name)
@@ -76,7 +77,10 @@ def restore(
     first_error: UserError | None = None
     for name in names:
         try:
+            check_origin(run.checkpoints / name / MODEL, run.origin, run.origin)
             state = _load(run.checkpoints / name, model, optimizer, mean)
+        except MixtureError:
+            raise
         except UserError as error:
             report(f"checkpoint {name} cannot be used: {error.message}")
             first_error = first_error or error
@@ -225,9 +229,11 @@ def write_average(run: RunDir, name: str, chosen: Sequence[Scored]) -> Path:
     """Averages `chosen` into the checkpoint folder `name`. What is there and is no average gets another name."""
     if os.path.lexists(run.checkpoints / name) and not is_average(run.checkpoints / name):
         make_room(run.checkpoints / name)
+    for one in chosen:
+        check_origin(run.checkpoints / one.name / MODEL, run.origin, run.origin)
     weights = average_checkpoints([run.checkpoints / c.name for c in chosen])
     with written_aside(run.checkpoints / name) as folder:
-        save_tensors(folder / MODEL, weights)
+        save_tensors(folder / MODEL, weights, run.origin)
         parts = {"average_of": [c.name for c in chosen], "scores": [c.score for c in chosen]}
         (folder / STATE).write_text(json_text(parts), encoding="utf-8")
     return run.checkpoints / name
@@ -271,6 +277,11 @@ def _load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, mean
 
 
 def _restore_optimizer(stored: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    for key, tensor in stored.items():
+        shape = shapes.get(key.rpartition(".")[0])
+        if shape is None or (tensor.ndim and tensor.shape != shape):
+            raise UserError(f"the optimizer's memory of {key} is of another model")
     for name, parameter in model.named_parameters():
         prefix = f"{name}."
         optimizer.state[parameter] = {

@@ -30,20 +30,7 @@ from nmt.train.loop import Outcome, train
 from nmt.train.metrics import Console
 from nmt.train.validate import ignores_case
 from nmt.train.world import World, this_world
-
-RESUMABLE = (
-    "steps",
-    "patience",
-    "log_every",
-    "validate_every",
-    "samples",
-    "keep_last",
-    "keep_best",
-    "average",
-    "accumulate",
-)
-"""Settings of `train` that may change when a run goes on; any other would make it another experiment. But for
-`accumulate`, see `_check_batches`."""
+from nmt.weights import RESUMABLE
 
 
 def train_run(
@@ -217,7 +204,7 @@ def _corpus_of(run: RunDir) -> Prepared:
 def _check_steps(run: RunDir, overrides: Sequence[str]) -> None:
     """Neither fewer steps than are done, nor more than the schedule has."""
     steps, schedule = look_up(said(run.path / "config.yaml", overrides), ("train", "steps")), run.config.train.schedule
-    last = re.fullmatch(r"step-(\d+)", run.pointed("last") or "")
+    last = re.fullmatch(r"step-(\d+)", next(iter(run.steps()), ""))
     if not isinstance(steps, int):
         return  # told as a wrong value
     if last is not None and steps < int(last[1]):

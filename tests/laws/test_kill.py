@@ -220,14 +220,14 @@ class Deeds:
         self.names, self._last, self._folder = [], last, os.getcwd() + os.sep
 
     def install(self):
-        import nmt.rundir
+        import nmt.weights
         from nmt.train.metrics import JsonLines
 
-        save_file, fsync, write = nmt.rundir.save_file, os.fsync, JsonLines.write
+        save_file, fsync, write = nmt.weights.save_file, os.fsync, JsonLines.write
 
-        def save(tensors, path):
+        def save(tensors, path, *metadata):
             final = self.count("save")
-            save_file(tensors, path)
+            save_file(tensors, path, *metadata)
             if final:
                 os.truncate(path, os.path.getsize(path) // 2)
                 die()
@@ -244,7 +244,7 @@ class Deeds:
                 os.ftruncate(record._file.fileno(), os.fstat(record._file.fileno()).st_size - 7)
                 die()
 
-        nmt.rundir.save_file, os.fsync, JsonLines.write = save, sync, write_line
+        nmt.weights.save_file, os.fsync, JsonLines.write = save, sync, write_line
         sys.addaudithook(self._hear)
 
     def _hear(self, event, arguments):
