@@ -33,7 +33,7 @@ def split(
     from nmt.files import writing
     from nmt.text.lines import check_inputs
 
-    check_inputs(src, tgt)
+    check_inputs(src, tgt, again=True)
     sizes = {name: size for name, size in (("dev", dev), ("test", test)) if size}
     with writing(output, "repeat the command"):
         parts = {part.name: part for part in split_text(src, tgt, output, sizes=sizes, seed=seed, report=tell)}

@@ -106,6 +106,8 @@ def _named(values: Any, wanted: Key, at: Key = ()) -> Iterator[tuple[Key, str]]:
 
 
 def _missing(file: Path) -> str:
+    if file.name == "-":
+        return "standard input (-) is read but once, and this file more often: write it to a file first"
     others = os.listdir(file.parent) if file.parent.is_dir() else []
     near = [other for other in others if other.startswith(file.name)] or get_close_matches(file.name, others, 1)
     return f"no such file: {file}" + (f"; did you mean `{near[0]}`?" if near else "")

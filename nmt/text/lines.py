@@ -93,14 +93,19 @@ def raw_lines(path: Path | None, *, record: bool = False, keep_mark: bool = Fals
             yield line.removeprefix(mark) if ended == 0 else line
 
 
-def check_inputs(*paths: Path | None, record: bool = False) -> None:
+def check_inputs(*paths: Path | None, record: bool = False, again: bool = False) -> None:
     """UserError, before any work, for what `raw_lines` would refuse by its name or its first bytes, for a folder, for
-    a file that does not exist, and for standard input that is to be two files at once. None is no file at all."""
+    a file that does not exist, and for standard input that is to be two files at once, or, with `again`, that is to be
+    read more than once. None is no file at all."""
     named = [path for path in paths if path is not None]
     for path in named:
         if is_stdin(path):
             if sum(map(is_stdin, named)) > 1:
                 raise UserError("standard input (-) cannot be two files at once", "Name a file for one of them.")
+            if again:
+                raise UserError(
+                    "standard input is read but once, and this text more often", "Write it to a file first."
+                )
         elif path.is_dir():
             raise UserError(f"{path}: is a folder, not a file")
         elif not path.exists():

@@ -157,6 +157,7 @@ def _make_run(
             prepared = open_prepared(Path(config.data.prepared))
             for source in prepared.sources if len(prepared.sources) > 1 else ():
                 console.say(f"  {source}")
+            _tell_of_long(prepared, config, console)
             _check_tokenizers(prepared, other)
             config = _as_prepared(prepared, config, order)
             check_sampling(config.train.subword_sampling, config.tokenizer, prepared.tokenizers)
@@ -195,6 +196,13 @@ def _make_run(
         prepared = open_prepared(run.corpus)
     remove_leftovers(out.resolve().parent, out.resolve().name)  # of earlier ones that were killed
     return run, prepared
+
+
+def _tell_of_long(prepared: Prepared, config: Config, console: Console) -> None:
+    """Preparation left out what is beyond its own search.max_source; here that may be lower."""
+    limit = config.search.max_source
+    if count := int((prepared.dev.src_lengths > limit).sum()):
+        console.say(f"{count:,} development pairs count as not translated: longer than search.max_source: {limit:,}")
 
 
 def _shape(corpus: Corpus) -> Shape:

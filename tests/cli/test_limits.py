@@ -108,6 +108,8 @@ def test_what_is_no_text_is_refused_alike_before_any_work(command, here, kind, m
     others = [
         ("prepare", "--src", "src", "--tgt", "tgt", "-o", "out"),
         ("aer", "gold", "gold", "--src", "src", "--tgt", "tgt"),
+        ("split", "src", "tgt", "-o", "out"),
+        ("evaluate", "--hyp", "src", "--ref", "tgt"),
     ]
     for arguments in [*COMMANDS.values(), *others]:
         if "-" in arguments:

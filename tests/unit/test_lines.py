@@ -247,6 +247,8 @@ def test_inputs_are_looked_at_before_work(tmp_path, write):
         check_inputs(tmp_path / "none")
     with pytest.raises(UserError, match="cannot be two files"):
         check_inputs(Path("-"), Path("-"))
+    with pytest.raises(UserError, match="is read but once"):
+        check_inputs(Path("-"), again=True)
 
 
 def test_pairs_come_numbered(write):

@@ -274,6 +274,11 @@ def test_what_no_model_may_read_is_left_out_and_counted(shop: Workshop, monkeypa
     assert "development: 1 pair; left out: 3 longer than 3 tokens (search.max_source)" in shop.reports
 
 
+def test_standard_input_is_no_file_to_learn_from(shop: Workshop) -> None:
+    error = shop.refused(shop.config(Path("-"), shop.write("a.tgt", ["x"])))
+    assert "data.src: standard input (-) is read but once" in error.message
+
+
 def test_the_same_file_twice_is_told(shop: Workshop) -> None:
     path = shop.write("a", sentences(20, sources=20)[0])
     shop.prepare(shop.config(path, path))
