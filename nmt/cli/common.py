@@ -15,6 +15,7 @@ from nmt.errors import UserError
 from nmt.told import tell
 
 if TYPE_CHECKING:
+    from nmt.config import SearchConfig
     from nmt.text.direction import Direction
     from nmt.text.lines import Inputs
     from nmt.text.partial import Output
@@ -72,9 +73,20 @@ def load(
     folder = RunDir(run)
     changes = [*overrides, *([] if beam is None else [f"search.beam={beam}"])]
     search = folder.config_with(changes).search
+    _check_sense(search, beam, overrides)
+    return Translator.load(run, others=others, checkpoint=checkpoint, device=device, search=search, shortlist=shortlist)
+
+
+def _check_sense(search: SearchConfig, beam: int | None, overrides: Sequence[str]) -> None:
+    """UserError for settings that would be recorded and not done."""
     if beam is not None and search.sampling is not None:
         raise UserError("--beam searches, and search.sampling draws", "drop one of them: --set search.sampling=null")
-    return Translator.load(run, others=others, checkpoint=checkpoint, device=device, search=search, shortlist=shortlist)
+    if beam is not None and any(override.startswith("search.beam=") for override in overrides):
+        raise UserError("--beam and --set search.beam both say how many hypotheses are kept", "drop one of them")
+    if search.mbr is not None and search.outputs == 1:
+        raise UserError(
+            "search.mbr chooses among the beam, and that is of 1", "widen it: --beam 5; or draw: search.sampling.count"
+        )
 
 
 def what_decides(translator: Translator, runs: Sequence[Path], checkpoint: str, lines: Inputs) -> dict[str, Any]:

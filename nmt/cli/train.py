@@ -91,7 +91,11 @@ def train(
 
             return _end(go_on(config, settings or [], device=device, budget=budget))
     if config is not None and (config / "config.yaml").is_file():
-        raise UserError(f"{config} is a run", f"to go on with it: {shell('nmt', 'train', config, '--resume')}")
+        raise UserError(
+            f"{config} is a run",
+            f"to go on with it: {shell('nmt', 'train', config, '--resume')}; "
+            f"to make a new one with its settings: {shell('nmt', 'train', config / 'config.yaml', '-o', 'NEW')}",
+        )
     section = _data_section(src, tgt, dev_src, dev_tgt, data)
     if config is None and not section:
         raise UserError(

@@ -115,8 +115,6 @@ class SearchConfig(Settings):
             raise ValueError("coverage_penalty ranks what beam search found, and sampling has no order: drop one")
         if self.sampling is not None and self.mbr is not None and self.sampling.count == 1:
             raise ValueError("mbr chooses among samples, and sampling.count is 1: draw 16 or more")
-        if self.sampling is None and self.mbr is not None and self.beam == 1:
-            raise ValueError("mbr chooses among the beam, and beam is 1: widen it, or draw samples")
         return self
 
     @property

@@ -135,8 +135,8 @@ def test_a_run_without_a_best_checkpoint_gives_its_last(command, here):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["first"], "first is a run\nto go on with it: nmt train first --resume\n"),
-        (["first", "-o", "x"], "first is a run\nto go on with it: nmt train first --resume\n"),
+        (["first"], "first is a run\nto go on with it: nmt train first --resume; to make a new one"),
+        (["first", "-o", "x"], "with its settings: nmt train first/config.yaml -o NEW\n"),
         ([*TEXTS], "-o is missing: the folder to make, for the run\n"),
         ([*TEXTS, "-o", "x", "--parts", "encoder"], "--parts says what to take from a run of its weights\n"),
         (
@@ -247,9 +247,16 @@ def test_a_schedule_that_has_come_to_its_end_cannot_go_on(command, here):
     command(*again)
 
 
-def test_a_beam_and_samples_contradict_each_other(command, here):
-    said = command("translate", "first", "a.src", "--beam", 2, *options("search.sampling={count: 2}"), code=2)[1]
-    assert "--beam searches, and search.sampling draws\n" in said
+@pytest.mark.parametrize(
+    ("beam", "setting", "message"),
+    [
+        (2, "search.sampling={count: 2}", "--beam searches, and search.sampling draws\n"),
+        (2, "search.beam=3", "--beam and --set search.beam both say how many"),
+        (1, "search.mbr={}", "search.mbr chooses among the beam, and that is of 1\n"),
+    ],
+)
+def test_settings_of_search_that_contradict_each_other(command, here, beam, setting, message):
+    assert message in command("translate", "first", "a.src", "--beam", beam, *options(setting), code=2)[1]
 
 
 def test_a_setting_of_search_without_its_section_is_recognised(command, here):
