@@ -193,6 +193,8 @@ class Translator:
     def stream(self, lines: Iterable[str | bytes], *, nbest: int = 1) -> Iterator[Translation]:
         """The same of lines without end, a window of them at a time; a slow source, such as a pipe, is waited for no
         longer than for one line."""
+        if isinstance(lines, str | bytes):
+            lines = [lines]
         done = 0
         for window in windows(lines, WINDOW, PATIENCE):
             yield from self.translate(window, nbest=nbest, first=done)

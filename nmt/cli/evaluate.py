@@ -299,7 +299,8 @@ def _learned(run: Path, sources: list[str]) -> int | None:
     if not folder.exists():
         return None
     corpus, lines = open_prepared(folder).train, {line.strip() for line in sources} - {""}
-    seen = {line for i in range(len(corpus)) if (line := corpus.text(i)[0].strip()) in lines}
+    with waiting(f"looking for the lines in the training text of {run}"):
+        seen = {line for i in range(len(corpus)) if (line := corpus.text(i)[0].strip()) in lines}
     count = sum(line.strip() in seen for line in sources)
     if count:
         tell(

@@ -27,6 +27,7 @@ from nmt.errors import UserError
 from nmt.files import json_text
 from nmt.records import read_json
 from nmt.text.pieces import PieceModel, read_piece_model
+from nmt.told import is_text
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 """Ids of the special tokens, the same in every vocabulary."""
@@ -140,7 +141,12 @@ class SentencePieceTokenizer:
         return len(self._theirs)
 
     def encode(self, line: str) -> list[int]:
-        return [self._ours[n] for n in self._processor.encode(self._normalise(line), out_type=int)]
+        try:
+            return [self._ours[n] for n in self._processor.encode(self._normalise(line), out_type=int)]
+        except RuntimeError as error:
+            if is_text(line):
+                raise
+            raise UserError(f"no text, for it has lone surrogates: {line[:60]!a}") from error
 
     def decode(self, ids: Sequence[int], extras: Sequence[str] = ()) -> str:
         return one_line(self._processor.decode([self._theirs[n] for n in ids if n > EOS]))

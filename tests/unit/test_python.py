@@ -30,7 +30,7 @@ def test_one_text_gets_one_translation(line: str | bytes) -> None:
     translator = make()
     found = translator.translate(line, nbest=2)
     assert isinstance(found, Translation)
-    assert [found] == translator.translate([line], nbest=2)
+    assert [found] == translator.translate([line], nbest=2) == list(translator.stream(line, nbest=2))
     assert translator.translate("w1 w2", prefixes="w3").text.startswith("w3")
 
 

@@ -508,3 +508,9 @@ def test_a_damaged_tokenizer_is_named(tmp_path):
     (tmp_path / "joint.model").write_bytes(b"abc")
     with pytest.raises(UserError, match=r"joint\.model: not a SentencePiece model"):
         load_tokenizers(tmp_path)
+
+
+def test_half_a_character_is_no_error_of_a_library(by_kind) -> None:
+    for name in ("bpe", "unigram"):
+        with pytest.raises(UserError, match=r"no text, for it has lone surrogates: 'a \\udce9'"):
+            by_kind[name].encode("a \udce9")
