@@ -1,8 +1,8 @@
 """Lexical shortlists: the tokens that a sentence's translation may have, so that search need not score all others.
 
 The file has a line per source token: the token, a tab, and the target tokens it may become, with spaces between. A line
-without a source token says what any sentence may use. A line of tokens that hold white space or a byte order mark is
-JSON, without a tab: `["token", ["target", ...]]`. Shapes: B sentences, C columns.
+without a source token says what any sentence may use. A line of tokens that hold a space, a tab, a line end or a byte
+order mark is JSON, without a tab: `["token", ["target", ...]]`. Shapes: B sentences, C columns.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def lines_of(shortlist: Shortlist, tokenizers: tuple[Tokenizer, Tokenizer]) -> I
 
 
 def _line(token: str, becomes: list[str]) -> str:
-    plain = not any(c.isspace() or c == "\ufeff" for c in "".join([token, *becomes]))
+    plain = not set("".join([token, *becomes])) & set(" \t\r\n\ufeff")  # of which line or file would be cut
     return token + "\t" + " ".join(becomes) if plain else json.dumps([token, becomes])
 
 

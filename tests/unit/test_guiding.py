@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nmt.cli.train import _data_section
 from nmt.config import CharactersConfig, SentencePieceConfig, WordsConfig
+from nmt.data.batch import UNK
 from nmt.data.guiding import Guide, collate_links
 from nmt.data.loader import batches
 from nmt.data.prepare import prepare
@@ -49,6 +50,15 @@ def test_shares_are_those_of_the_words(tokenizer, data):
     array = np.array(sorted(links), np.int64).reshape(-1, 2)
     shares = Guide(tokenizer, tokenizer).spread(array, tokenizer.encode(src), tokenizer.encode(tgt))
     np.testing.assert_allclose(shares, by_hand((tokenizer, tokenizer), (src, tgt), links), rtol=1e-6)
+
+
+def test_words_of_tokens_are_those_of_the_links(tokenizer):
+    """Whatever white space is between them."""
+    lines = [re.sub(" ", white, LINES[0]) for white in ("\u00a0", "\t", "\u3000", "  ")]
+    for line in lines:
+        ids = tokenizer.encode(line)
+        if UNK not in ids or tokenizer.settings.kind == "words":
+            assert Guide(tokenizer, tokenizer).fits((line, line), ids, ids)
 
 
 def test_it_fits_where_words_are_those_between_white_space(tokenizer):

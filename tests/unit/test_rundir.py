@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
 import torch
-from zoo import ZOO, batch
+from zoo import ZOO, batch, write_run
 
 from nmt.config import Config, WordsConfig
 from nmt.errors import UserError
@@ -160,3 +161,17 @@ def test_a_small_file_is_replaced_in_one_go(tmp_path):
     write_atomically(tmp_path / "best", "two\n")
     assert (tmp_path / "best").read_text() == "two\n"
     assert [p.name for p in tmp_path.iterdir()] == ["best"]
+
+
+def test_words_of_a_run_from_before_they_were_composed_stay_as_they_are(tmp_path):
+    """Its settings say nothing of it, nor does its tokenizer."""
+    run = write_run(tmp_path / "run", "lstm")
+    path = run.path / "config.yaml"
+    assert run.config.tokenizer.normalization == "nfc"
+    path.write_text(re.sub(" +normalization: nfc\n", "", path.read_text("utf-8"), count=1), "utf-8")
+    for old in (run.path / "tokenizer").glob("*.json"):
+        old.write_text(re.sub(r'\s*"normalization": "nfc",', "", old.read_text("utf-8")), "utf-8")
+    run = RunDir(run.path)
+    assert run.config.tokenizer == run.tokenizers()[0].settings
+    assert run.config.tokenizer.normalization == "identity"
+    assert run.config_with(["train.steps=7"]).tokenizer == run.config.tokenizer
