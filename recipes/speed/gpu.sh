@@ -1,20 +1,16 @@
 #!/bin/sh
-# Speed of base and big on a GPU, a JSON object per line: sh recipes/speed/gpu.sh [FILE] [--option-of-nmt-bench ...]
+# Proves the GPU: tests, speed, a training to its end, in nine minutes; see "On a GPU" in recipes/speed/README.md.
+#   sh recipes/speed/gpu.sh [OUT]           on a GPU, with what pack_gpu.sh has made
+#   sh recipes/speed/gpu.sh --dry [OUT]     all of it on a CPU with tiny sizes, in two minutes
+# PACK names another folder than recipes/speed/pack, PYTHON another Python than python3. Nothing is fetched.
 set -eu
-nmt=${NMT:-nmt}
-out=${1:-gpu.jsonl}
-[ $# -eq 0 ] || shift
-: >"$out"
-for size in base big; do
-    config=recipes/speed/$size.yaml
-    for precision in bfloat16 tf32 float32; do
-        for compile in false true; do
-            "$nmt" bench train "$config" --vocabulary 32000 --length 30 --steps 20 --json \
-                --set train.precision=$precision --set train.compile=$compile "$@" >>"$out"
-        done
-        [ $precision = tf32 ] ||  # which search does not have
-            "$nmt" bench decode "$config" --vocabulary 32000 --length 30 --steps 32 --sentences 256 --json \
-                --set search.precision=$precision "$@" >>"$out"
-    done
-done
-cat "$out"
+cd "$(dirname "$0")/../.."
+python=${PYTHON:-python3}
+pack=${PACK:-recipes/speed/pack}
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+trap 'exit 130' INT TERM
+if [ -d "$pack/wheels" ]; then
+    "$python" -m pip install -q --no-index --no-deps --no-compile --target "$scratch/site" "$pack"/wheels/*.whl
+fi
+PYTHONPATH="$PWD:$scratch/site" "$python" recipes/speed/gpu.py --pack "$pack" --scratch "$scratch" "$@"

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +27,8 @@ from nmt.train.metrics import Console
 from nmt.train.objective import Objective
 from nmt.train.optim import make_optimizer
 from nmt.train.step import label_tokens, train_step
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def training(model, device, precision="float32", lr=1e-3):
@@ -152,3 +160,46 @@ def test_a_run_on_the_device_is_resumed(device, tmp_path):
     resumed = go(stopped, resume=True)
     assert list(resumed) == [4, 8, 12]
     assert resumed == pytest.approx(whole, rel=1e-3)
+
+
+KILLED = """
+data: {max_tokens: 96}
+tokenizer: {kind: words}
+model:
+  embedding: {width: 16}
+  encoder: {kind: transformer, layers: 1, width: 16, heads: 2, feed_forward: 24}
+  decoder: {kind: transformer, layers: 1, width: 16, heads: 2, feed_forward: 24}
+  dropout: 0.1
+train: {precision: float32, validate_every: 30, log_every: 30, samples: 0, average: null, schedule: {kind: constant}}
+search: {max_ratio: 1.0, max_extra: 1}
+"""
+
+
+def losses_of(run):
+    """Those on the development set."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line["dev_loss"] for line in lines if "dev_loss" in line]
+
+
+def test_a_run_that_is_killed_goes_on(device, reversals):
+    """By SIGKILL, at any time after update 30: from its last checkpoint it goes where an undisturbed one goes."""
+    Path("killed.yaml").write_text(KILLED)
+    text = ["--src=train.src", "--tgt=train.tgt", "--dev-src=dev.src", "--dev-tgt=dev.tgt", "--device", str(device)]
+    begin = [sys.executable, "-m", "nmt", "train", "killed.yaml", *text, "-o"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+
+    process = subprocess.Popen([*begin, "killed", "--set", "train.steps=100000"], env=environment)
+    try:
+        while not Path("killed/last").is_file() or Path("killed/last").read_text() < "step-00000030":
+            assert process.poll() is None
+            time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    steps = int(Path("killed/last").read_text().removeprefix("step-")) + 30
+    resume = [sys.executable, "-m", "nmt", "train", "killed", "--resume", "--device", str(device)]
+    subprocess.run([*resume, "--set", f"train.steps={steps}"], check=True, env=environment)
+    subprocess.run([*begin, "whole", "--set", f"train.steps={steps}"], check=True, env=environment)
+    killed, whole = (losses_of(Path(run)) for run in ("killed", "whole"))
+    assert len(whole) == steps // 30
+    assert killed == pytest.approx(whole, rel=1e-2 if device.type == "cuda" else 1e-9)
