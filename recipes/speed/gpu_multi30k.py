@@ -71,8 +71,8 @@ def to_the_end(options: Options) -> None:
     times = [seconds_of_an_update(extra) for extra in (plain, rdrop)]
     fit = [int(options.sizes.seconds / each) for each in times]
     chosen, steps = (rdrop, fit[1]) if fit[1] >= 2500 or options.dry else (plain, fit[0])
-    steps = min(steps, 8 if options.dry else 5000)
-    every = max(1, steps // 8)
+    steps = 8 if options.dry else min(steps, 5000)
+    every = max(1, steps // (1 if options.dry else 8))
     sets += [*chosen, f"train.validate_every={every}", f"train.log_every={every}", f"train.steps={steps}"]
     sets += [f"train.schedule.steps={steps}", f"train.schedule.warmup={steps // 9 + 1}"]  # as the recipe's, of 7,200
     plain_ms, rdrop_ms = (round(1e3 * each, 2) for each in times)

@@ -20,7 +20,7 @@ done
     --dev-src "$text/val.en" --dev-tgt "$text/val.de"
 
 set -- # the libraries, at the versions of constraints.txt
-for name in annotated-doc annotated-types click colorama execnet iniconfig markdown-it-py mdurl packaging pluggy portalocker \
+for name in annotated-doc annotated-types click colorama execnet iniconfig lxml markdown-it-py mdurl packaging pluggy portalocker \
     pydantic pydantic_core Pygments pytest pytest-xdist regex rich ruamel.yaml sacrebleu shellingham tabulate typer \
     typing-inspection typing_extensions; do
     set -- "$@" "$(grep -i "^$name==" constraints.txt)"
