@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -89,15 +88,11 @@ def to_the_end(options: Options) -> None:
 
 
 def packed(options: Options) -> None:
-    """The run in one archive: all that translates, weights in 16 bits, no optimiser."""
-    run, small = options.scratch / "run", options.scratch / "multi30k-gpu"
-    best = RunDir(run).checkpoint("best")
-    (small / "checkpoints" / best.name).mkdir(parents=True)
-    for name in ("config.yaml", "run.json", "metrics.jsonl", "best"):
-        shutil.copy(run / name, small / name)
-    shutil.copytree(run / "tokenizer", small / "tokenizer")
-    weights = {name: tensor.half() for name, tensor in load_file(best / MODEL).items()}
-    save_file(weights, small / "checkpoints" / best.name / MODEL)
+    """The run in one archive, as `nmt pack` makes it, with weights in 16 bits."""
+    small = options.scratch / "multi30k-gpu"
+    nmt("pack", options.scratch / "run", "-o", small)
+    weights = RunDir(small).checkpoint("best") / MODEL
+    save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights)
     archive = options.out / "run.tar.gz"
     with tarfile.open(archive, "w:gz") as file:
         file.add(small, small.name)
