@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 from gpu_parts import CPU, RECIPES, TINY, TINY_OF, Options, pace, updater
-from safetensors.torch import load_file, save_file
 
 from nmt.data.loader import batches
 from nmt.data.phrasebook import generate
@@ -21,6 +20,7 @@ from nmt.rundir import MODEL, RunDir
 from nmt.settings.load import load_config
 from nmt.text.lines import read_lines
 from nmt.translate import Translator
+from nmt.weights import read_tensors, save_tensors
 
 MOST_PACKED = 16 << 20
 """Bytes of an archive."""
@@ -91,8 +91,9 @@ def packed(options: Options) -> None:
     """The run in one archive, as `nmt pack` makes it, with weights in 16 bits."""
     small = options.scratch / "multi30k-gpu"
     nmt("pack", options.scratch / "run", "-o", small)
-    weights = RunDir(small).checkpoint("best") / MODEL
-    save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights)
+    run = RunDir(small)
+    weights = run.checkpoint("best") / MODEL
+    save_tensors(weights, {name: tensor.half() for name, tensor in read_tensors(weights).items()}, run.origin)
     archive = options.out / "run.tar.gz"
     with tarfile.open(archive, "w:gz") as file:
         file.add(small, small.name)

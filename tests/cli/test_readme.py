@@ -139,7 +139,7 @@ def test_every_command_of_the_documentation_exists(path: Path) -> None:
 
 def test_there_are_commands_to_check() -> None:
     """So that the test above cannot pass by finding nothing."""
-    found = [len(list(nmt_commands(path.read_text("utf-8")))) for path in SCRIPTS]
+    found = [len(list(nmt_commands(path.read_text("utf-8")))) for path in SCRIPTS if path.parent.name != "speed"]
     assert len(found) >= 2
     assert min(found) >= 2
     assert max(found) >= 10
