@@ -169,8 +169,9 @@ def say_disk(model: nn.Module, settings: TrainConfig) -> str:
     others = max(settings.last_kept - settings.keep_last, 0) + settings.best_kept + (settings.average is not None)
     total = (settings.keep_last + 1) * whole + others * weights  # one more while it is written
     return (
-        f"checkpoints take up to {_megabytes(total)}: the last {settings.keep_last} of {_megabytes(whole)}, to go on "
-        f"from, and the best {settings.best_kept} of {_megabytes(weights)} (train.keep_last, train.keep_best)"
+        f"checkpoints take up to {_megabytes(total)} (train.keep_last, train.keep_best, train.average): the last "
+        f"{settings.keep_last} of {_megabytes(whole)}, to go on from, and the best {settings.best_kept} of "
+        f"{_megabytes(weights)}"
     )
 
 

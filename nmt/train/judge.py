@@ -50,29 +50,43 @@ def report_validation(
         f"step {state.step}  dev loss {validation.loss:.3f}  BLEU {validation.bleu:.2f}  chrF {validation.chrf:.2f}"
         + ("  (best so far)" if improved else "")
     )
-    for line in _in_words(validation, state.step, settings.steps):
+    for line in _in_words(validation, state, settings):
         reporter.console.say(f"  {line}")
     reporter.samples(state.step, validation.samples, validation.maps)
     reporter.write(state.step, {**values, "seconds": round(state.seconds, 1)})
     reporter.sync()
 
 
-def _in_words(validation: Validation, step: int, steps: int) -> list[str]:
+def _in_words(validation: Validation, state: TrainState, settings: TrainConfig) -> list[str]:
     """What a person may make of scores that say little: training has diverged, or nothing is learned yet."""
+    done = state.step / settings.steps
     knowing_nothing = f"{validation.guess:.1f}, that of a model that knows nothing"
     if validation.diverged:
         return [f"training has diverged: the loss is far above {knowing_nothing}; this checkpoint is not used", CALMER]
     if validation.bleu >= LITTLE_BLEU or validation.chrf >= LITTLE_CHRF:
         return []
-    if step <= EARLY * steps:
+    if _knew_more(validation, state.best, settings.metric):
+        return ["training has diverged: what had been learned is lost; the best checkpoint so far is kept", CALMER]
+    if done <= EARLY:
         return [
-            f"a BLEU of nearly 0 is normal at {step / steps:.0%} of the steps: the loss falls first, from "
-            f"{knowing_nothing}"
+            f"a BLEU of nearly 0 is normal at {done:.0%} of the steps: the loss falls first, from {knowing_nothing}"
         ]
     return [
-        f"hardly anything is learned after {step / steps:.0%} of the steps. Does line N of one file translate line N "
-        "of the other? Does the loss still fall? Little text needs many steps"
+        f"hardly anything is learned after {done:.0%} of the steps. Does line N of one file translate line N of the "
+        "other? Does the loss still fall? Little text needs many steps"
     ]
+
+
+def _knew_more(validation: Validation, best: float | None, metric: str) -> bool:
+    """Whether a model whose translations are worth nothing was worth something at its best; by the loss, whether it
+    has lost half of the nats by which it was better than one that knows nothing."""
+    match metric:
+        case _ if best is None:
+            return False
+        case "loss":
+            return validation.guess - validation.loss < (validation.guess - best) / 2
+        case _:
+            return best >= {"bleu": LITTLE_BLEU, "chrf": LITTLE_CHRF}[metric]
 
 
 def judge_average(

@@ -39,8 +39,9 @@ def test_divergence_is_a_perplexity_of_the_square_of_the_vocabulary(loss, diverg
     assert (math.exp(loss) >= 6000**2 * 0.999) == diverged
 
 
-def words(*arguments, step, **scores):
-    return "\n".join(_in_words(validation(*arguments, **scores), step, 1000))
+def words(loss, *, step, best=None, metric="bleu", **scores):
+    state = TrainState(step=step, best=best)
+    return "\n".join(_in_words(validation(loss, **scores), state, TrainConfig(steps=1000, metric=metric)))
 
 
 def test_scores_that_say_little_get_a_sentence():
@@ -50,3 +51,12 @@ def test_scores_that_say_little_get_a_sentence():
     assert "hardly anything is learned after 90% of the steps" in words(7.0, step=900)
     assert words(3.0, bleu=2.0, step=100) == ""
     assert words(1.0, bleu=0.0, chrf=70.0, step=900) == "", "words alone, as of inflection, have no BLEU"
+
+
+@pytest.mark.parametrize(("metric", "good", "poor"), [("bleu", 20.0, 0.1), ("chrf", 50.0, 12.0), ("loss", 3.0, 7.0)])
+def test_a_collapse_is_no_slow_start(metric, good, poor):
+    """The loss is about that of the frequencies of words, far below ln V, but far above what it was."""
+    lost = "training has diverged: what had been learned is lost"
+    assert lost in words(7.0, step=500, best=good, metric=metric)
+    assert lost not in words(7.0, step=500, best=poor, metric=metric)
+    assert lost not in words(7.0, step=500, metric=metric)
