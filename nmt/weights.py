@@ -4,7 +4,6 @@ so that weights of one run are never used with the tokenizer or the settings of 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -20,8 +19,9 @@ from torch import Tensor
 
 from nmt.config import Config
 from nmt.errors import UserError
-from nmt.records import parse_json, read_json
+from nmt.records import parse_json
 from nmt.settings.paths import without_files
+from nmt.text.tokenizer import tokenizer_digest
 
 ORIGIN = "nmt"
 """The one entry of the file's metadata: JSON. Of several, the order would be another each time."""
@@ -93,20 +93,6 @@ def origin_of(config: Config, tokenizers: Path, corpus: Mapping[str, str] | None
         "train": {name: value for name, value in settings["train"].items() if name not in RESUMABLE},
         "data": {name: settings["data"][name] for name in ("max_tokens", "max_length")},
     }
-
-
-def tokenizer_digest(folder: Path) -> str:
-    """A digest of the tokenizers in a folder, whatever files they were made of."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.stem in ("src", "tgt", "joint") and path.suffix in (".json", ".model"):
-            content = path.read_bytes()
-            if path.suffix == ".json":
-                values = read_json(path)
-                values["settings"] = without_files(values.get("settings", {}), ("tokenizer",))
-                content = json.dumps(values, sort_keys=True).encode()
-            digest.update(f"{path.name} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
 
 
 def check_origin(path: Path, now: Mapping[str, Any], parts: Collection[str]) -> None:

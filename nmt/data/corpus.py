@@ -113,10 +113,7 @@ def write_parts(
                         column.append(*row)
                     count = Counts(*map(sum, zip(count, block, strict=True)))
             counts.append(count)
-        made = [Part(count.pairs, weight) for count, (_, weight) in zip(counts, parts, strict=True)]
-        digest = hashlib.sha256(b"".join(column.digest() for column in columns))
-        if len(made) > 1 or made[0].weight != 1:  # they decide about batches, so another weight is another corpus
-            digest.update(repr([tuple(part) for part in made]).encode())
+        made = [Part(count.pairs, float(weight)) for count, (_, weight) in zip(counts, parts, strict=True)]
         sizes = {
             name: {"dtype": column.dtype.str, "items": column.items}
             for name, column in zip(types, columns, strict=True)
@@ -126,10 +123,18 @@ def write_parts(
             "pairs": sum(part.pairs for part in made),
             "parts": [part._asdict() for part in made],
             "columns": sizes,
-            "fingerprint": digest.hexdigest(),
+            "fingerprint": _fingerprint([column.digest() for column in columns], made),
         }
         (draft / "meta.json").write_text(json_text(meta), "utf-8")
     return counts
+
+
+def _fingerprint(digests: Iterable[bytes], parts: Sequence[Part]) -> str:
+    """Of a corpus: `digests` are those of its files, in their order."""
+    digest = hashlib.sha256(b"".join(digests))
+    if len(parts) > 1 or parts[0].weight != 1:  # they decide about batches, so another weight is another corpus
+        digest.update(repr([tuple(part) for part in parts]).encode())
+    return digest.hexdigest()
 
 
 def _blocks(pairs: Texts) -> Iterator[list[tuple[str, str] | tuple[str, str, Links]]]:
@@ -212,6 +217,16 @@ class Corpus:
         if sum(part.pairs for part in parts) != pairs:
             raise UserError(f"{path} is damaged: its parts have not {pairs} pairs together", AGAIN)
         return cls(folder, meta["fingerprint"], columns, parts)
+
+    def check_content(self) -> None:
+        """UserError unless all of its files hold what was written. They are read, about 300 MB a second."""
+        digests = []
+        for column in (self._src_ids, self._tgt_ids, self._src_text, self._tgt_text, self._links):
+            for path in () if column is None else column.paths:
+                with path.open("rb") as file:
+                    digests.append(hashlib.file_digest(file, "sha256").digest())
+        if _fingerprint(digests, self.parts) != self.fingerprint:
+            raise UserError(f"{self.folder}: its files are not as they were written", AGAIN)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).open, (self.folder,)  # another process maps the files, too, and gets no copy
@@ -305,6 +320,7 @@ class _Column:
         self.items = items
         self._values = _map(path, dtype, items)
         self._path = _offsets(path)
+        self.paths = (path, self._path)
         self._offsets = _map(self._path, OFFSET, rows + 1)
         if self._offsets[0] != 0 or self._offsets[-1] != items:
             raise UserError(f"{self._path}: damaged: its ends are not those of {path.name}", AGAIN)

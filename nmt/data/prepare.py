@@ -22,7 +22,7 @@ from nmt.files import check_new, json_text, written_aside
 from nmt.records import Count, read_json
 from nmt.text.learn import check_tags, learn_tokenizers
 from nmt.text.survey import unknown_share
-from nmt.text.tokenizer import Tokenizer, load_tokenizers
+from nmt.text.tokenizer import Tokenizer, load_tokenizers, tokenizer_digest
 from nmt.workers import usable_cores
 
 TOLD_UNKNOWN, MOST_UNKNOWN = 0.2, 0.75
@@ -62,6 +62,7 @@ class About(TypedDict):
     dev: PartAbout
     tokenizer: dict[str, Any]
     vocabulary: list[Count]
+    tokenizer_sha256: NotRequired[str]  # not of an earlier version
     max_length: Count | None
 
 
@@ -123,6 +124,7 @@ def prepare(
             "max_length": config.data.max_length,
             "tokenizer": tokenizers[0].settings.model_dump(),
             "vocabulary": sizes,
+            "tokenizer_sha256": tokenizer_digest(draft / "tokenizer"),
         }
         (draft / "data.json").write_text(json_text(about), "utf-8")
     return open_prepared(folder)
@@ -150,8 +152,9 @@ def _check_known(text: Text, tokenizers: tuple[Tokenizer, Tokenizer], report: Re
         report(told)
 
 
-def open_prepared(folder: Path) -> Prepared:
-    """What `prepare` made; UserError if there is nothing of the kind, or if it is damaged."""
+def open_prepared(folder: Path, *, whole: bool = False) -> Prepared:
+    """What `prepare` made; UserError if there is nothing of the kind, or if it is damaged. With `whole` all of it is
+    read, to see whether it is as it was written: a second or two for a million pairs."""
     path = folder / "data.json"
     if not path.is_file():
         what = "was not made by `nmt prepare`: it has no data.json" if folder.exists() else "does not exist"
@@ -163,7 +166,10 @@ def open_prepared(folder: Path) -> Prepared:
     for name, corpus in corpora.items():
         if about[name]["fingerprint"] != corpus.fingerprint:
             raise UserError(f"{folder / name} is not the corpus that {path} speaks of", AGAIN)
-    if about["vocabulary"] != [len(tokenizer) for tokenizer in tokenizers]:
+        if whole:
+            corpus.check_content()
+    digest = tokenizer_digest(folder / "tokenizer")
+    if (about["vocabulary"], about.get("tokenizer_sha256", digest)) != ([len(one) for one in tokenizers], digest):
         raise UserError(f"{folder / 'tokenizer'} does not hold the tokenizers that {path} speaks of", AGAIN)
     sources = about["train"].get("sources", [])
     return Prepared(folder, tokenizers, corpora["train"], corpora["dev"], counts, sources)

@@ -9,6 +9,8 @@ U+0020, a tab or a no-break space, is to subwords and characters a character lik
 from __future__ import annotations
 
 import codecs
+import hashlib
+import json
 import re
 import unicodedata
 from abc import ABC, abstractmethod
@@ -25,7 +27,8 @@ from pydantic import TypeAdapter, ValidationError
 from nmt.config import CharactersConfig, SentencePieceConfig, TokenizerConfig, WordsConfig
 from nmt.errors import UserError
 from nmt.files import json_text
-from nmt.records import read_json
+from nmt.records import MOST_BYTES, parse_json, read_json, read_small
+from nmt.settings.paths import without_files
 from nmt.text.pieces import PieceModel, read_piece_model
 from nmt.told import is_text
 
@@ -341,6 +344,21 @@ def load_tokenizers(folder: Path) -> tuple[Tokenizer, Tokenizer]:
         joint = _load(folder, JOINT)
         return joint, joint
     return _load(folder, "src"), _load(folder, "tgt")
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """A digest of the tokenizers in a folder, whatever files they were made of."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*")):
+        if path.stem in ("src", "tgt", "joint") and path.suffix in (".json", ".model"):
+            content = read_small(path, MOST_BYTES)
+            if path.suffix == ".json":
+                values = parse_json(content, str(path))
+                if isinstance(settings := values.get("settings"), dict):
+                    values["settings"] = without_files(settings, ("tokenizer",))
+                content = json.dumps(values, sort_keys=True).encode()
+            digest.update(f"{path.name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def _load(folder: Path, stem: str) -> Tokenizer:

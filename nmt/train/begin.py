@@ -154,7 +154,7 @@ def _make_run(
     tokenizers = None if other is None else other.tokenizers()
     try:
         if config.data.prepared is not None:
-            prepared = open_prepared(Path(config.data.prepared))
+            prepared = open_prepared(Path(config.data.prepared), whole=True)
             for source in prepared.sources if len(prepared.sources) > 1 else ():
                 console.say(f"  {source}")
             _tell_of_long(prepared, config, console)

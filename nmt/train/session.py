@@ -122,7 +122,7 @@ def _go_on(run: RunDir, overrides: Sequence[str], console: Console, *, device: s
     if config.train.compile:
         check_compiler(place)
     _check_batches(run, config, world.size)
-    prepared = _corpus_of(run)
+    prepared = _corpus_of(run, whole=True)
     if config.align != run.config.align:
         choose_reading(build_model(config.model, 4, 4), config.align, device=torch.device("cpu"))  # is it there?
     if config != run.config:
@@ -193,9 +193,9 @@ def _say_what_next(run: RunDir, outcome: Outcome, console: Console) -> None:
     )
 
 
-def _corpus_of(run: RunDir) -> Prepared:
+def _corpus_of(run: RunDir, *, whole: bool = False) -> Prepared:
     """What the run is trained on; UserError if it is another corpus than it was."""
-    prepared = open_prepared(run.corpus)
+    prepared = open_prepared(run.corpus, whole=whole)
     if run.facts.get("fingerprint") != fingerprints(prepared):
         raise UserError(f"{run.corpus} is not the corpus that {run.path} was trained on", "start a new run on it")
     return prepared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -541,3 +542,32 @@ def test_several_corpora_from_the_command_line(
         capsys.readouterr().err.splitlines()
     )
     assert open_prepared(shop.out).train.parts == (Part(59), Part(1, 3.0))
+
+
+def test_what_was_prepared_is_known_byte_for_byte(tmp_path):
+    """One byte of any file, of the same size, weights and links included; and the tokenizers."""
+    lines = [f"w{n % 7} w{n % 5} x{n}" for n in range(40)]
+    for name, text in (("a", lines), ("b", lines[::-1]), ("l", ["0-0 1-1"] * 40)):
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in text))
+    data = {"src": str(tmp_path / "a"), "tgt": str(tmp_path / "b"), "links": str(tmp_path / "l"),
+            "more": [{"src": str(tmp_path / "a"), "tgt": str(tmp_path / "b"), "weight": 2}]}  # fmt: skip
+    config = Config.model_validate({"data": data, "tokenizer": {"kind": "words"}})
+    folder = tmp_path / "prepared"
+    prepare(config, folder, report=lambda line: None)
+    open_prepared(folder, whole=True)
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name not in ("meta.json", "data.json")]
+    assert len(paths) == 2 + 2 * 10
+    for path in paths:
+        content = path.read_bytes()
+        place = content.index(b"w") if path.suffix == ".json" else len(content) // 2
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        for _ in range(2):
+            with pytest.raises(UserError) as caught:
+                open_prepared(folder, whole=True)
+            assert str(path.parent) in caught.value.message
+        path.write_bytes(content)
+    open_prepared(folder, whole=True)
+    about = json.loads((folder / "data.json").read_text())
+    del about["tokenizer_sha256"]  # as an earlier version left it
+    (folder / "data.json").write_text(json.dumps(about))
+    open_prepared(folder, whole=True)
