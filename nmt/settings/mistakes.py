@@ -128,6 +128,8 @@ def _repair(kind: str, value: Any, key: Key, holder: type[Settings] | None) -> s
         return ": write it without quotes"
     if kind == "string_type" and value is not None and not isinstance(value, dict | list):
         return ": put it in quotes"
+    if value == "none" and holder is not None and type(None) in get_args(holder.model_fields[key[-1]].annotation):
+        return ": write null"
     return ""
 
 

@@ -204,7 +204,12 @@ def test_no_attention_names_all_that_has_to_change_and_then_works(here: Path) ->
         ("model: rnn", 'c.yaml:1: model: expected a section of keys, found the text "rnn"'),
         (
             "tokenizer: wrds",
-            'c.yaml:1: tokenizer: expected a section of keys, found the text "wrds"',
+            "c.yaml:1: tokenizer.kind: expected one of sentencepiece, words, characters, "
+            'found the text "wrds"; did you mean `words`?',
+        ),
+        (
+            "train: {average: none}",
+            'c.yaml:1: train.average: expected a section of keys, found the text "none": write null',
         ),
         (
             "tokenizer: {kind: bpe}",
