@@ -291,14 +291,18 @@ def _training_text(run: Path | None, train: Path | None) -> tuple[Iterator[str] 
 
 
 def _learned(run: Path, sources: list[str]) -> int | None:
-    """How many of the lines the run was trained on, which it says; None where its corpus is gone."""
+    """How many of the lines the run was trained on, which it says; None where its corpus is gone, or damaged."""
     from nmt.data.prepare import open_prepared
     from nmt.rundir import RunDir
 
     folder = RunDir(run).corpus
     if not folder.exists():
         return None
-    corpus, lines = open_prepared(folder).train, {line.strip() for line in sources} - {""}
+    try:
+        corpus, lines = open_prepared(folder).train, {line.strip() for line in sources} - {""}
+    except UserError as error:
+        tell(f"whether {run} was trained on these lines is not known: {error.message}")
+        return None
     with waiting(f"looking for the lines in the training text of {run}"):
         seen = {line for i in range(len(corpus)) if (line := corpus.text(i)[0].strip()) in lines}
     count = sum(line.strip() in seen for line in sources)

@@ -151,6 +151,10 @@ def test_lines_that_were_trained_on_are_told(command, here: Path) -> None:
     (here / "other").write_text("w9 w9\nw8 w8 w8\n")
     _, err = command("evaluate", "one", "--src", "other", "--ref", "other", "--metric", "exact")
     assert err == ""
+    (here / "one" / "data" / "data.json").write_text("{")
+    out, err = command(*form, "--json")
+    assert json.loads(out)["systems"][0]["lines_in_training"] is None
+    assert err.startswith("whether one was trained on these lines is not known: one/data/data.json is damaged")
     (here / "one" / "data").rename(here / "gone")
     out, err = command(*form, "--json")
     assert json.loads(out)["systems"][0]["lines_in_training"] is None
