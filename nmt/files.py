@@ -28,8 +28,11 @@ REFUSALS = {
     errno.EROFS: FORBIDDEN,
     errno.EACCES: FORBIDDEN,
     errno.EPERM: FORBIDDEN,
+    errno.ENAMETOOLONG: "Choose a shorter name",
 }
 """What a system says that will not have a file written, and what helps."""
+LONGEST_NAME = 220
+"""Bytes. Systems take 255, and what is not whole yet has a longer name."""
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -190,7 +193,9 @@ def _same(one: Path, other: Path | int) -> bool:
 
 def check_place(folder: Path) -> None:
     """UserError where no new folder can be made: a file is there, or the folder that the user is in, or it is one that
-    may not be written to."""
+    may not be written to, or its name is too long."""
+    if len(os.fsencode(folder.name)) > LONGEST_NAME:
+        raise unwritable(folder, OSError(errno.ENAMETOOLONG, f"its name has more than {LONGEST_NAME} bytes"))
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
         raise unwritable(folder, PermissionError(errno.EACCES, f"{there} is not for you to write to"))

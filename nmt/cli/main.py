@@ -161,7 +161,11 @@ def main() -> Any:
 
 def _check_arguments() -> None:
     """UserError for an argument, or a current folder, that is not UTF-8: settings and records hold their names."""
-    for text in (*sys.argv[1:], os.getcwd()):
+    try:
+        here = os.getcwd()
+    except FileNotFoundError as error:
+        raise UserError("the folder that you are in is not there any more", "go to another: cd FOLDER") from error
+    for text in (*sys.argv[1:], here):
         if not is_text(text):
             raise UserError(
                 f"{os.fsencode(text)!r} is not UTF-8",

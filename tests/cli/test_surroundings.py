@@ -132,6 +132,31 @@ def test_a_folder_that_is_not_utf_8_is_told(command, tmp_path: Path, monkeypatch
     assert "\\xff' is not UTF-8" in command("info", "run", code=2)[1]
 
 
+@pytest.mark.parametrize("length", [221, 255, 256, 5000])
+def test_names_that_are_too_long_are_told(command, here: Path, length: int) -> None:
+    name = "n" * length
+    for arguments in (
+        ["train", "tiny.yaml", *TEXT, "-o", name],
+        ["prepare", "tiny.yaml", *TEXT, "-o", name],
+        *(
+            [["translate", "run", "input", "-o", name], ["info", name], ["init", "rnn", "-o", name]]
+            if length > 255
+            else []
+        ),
+    ):
+        _, err = command(*arguments, code=2)
+        assert err.startswith(f"error: {name}: ")
+        assert "learning" not in err
+        assert "shorter name" in err
+
+
+def test_a_folder_that_is_gone_is_told(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert "is not there any more" in command("schema", code=2)[1]
+
+
 @pytest.mark.parametrize("name", ["a b", "a\nb", "\x1b]0;x\x07", "'"])
 def test_odd_names_are_taken_and_told_on_one_line(command, here: Path, name: str) -> None:
     (here / name).write_text("w1\n\xff\n", "latin-1")
