@@ -58,7 +58,7 @@ def test_arguments_that_cannot_be(arguments: dict[str, object], message: str) ->
 def test_a_lone_surrogate_costs_only_its_line() -> None:
     good, bad = make().translate(["w1", "w2 \udce9"])
     assert good == make().translate("w1")
-    assert bad == Translation([], r"no text (a lone surrogate, '\udce9', at 3)")
+    assert bad == Translation([], r"no text (a lone surrogate, '\udce9', letter 4)")
 
 
 def test_the_model_of_a_translator_is_refused_for_another() -> None:
