@@ -278,7 +278,8 @@ class Translator:
         except BadLineError as error:
             return Translation([], str(error))
         except UnicodeEncodeError as error:
-            return Translation([], f"no text (a lone surrogate, {error.object[error.start]!a}, letter {error.start + 1})")
+            what = f"{error.object[error.start]!a}, letter {error.start + 1}"
+            return Translation([], f"no text (a lone surrogate, {what})")
         ids = src.encode(text)
         if (problem := beyond("source", len(ids), search.max_source)) is not None:
             return Translation([], problem)
