@@ -94,9 +94,20 @@ def _message(error: ErrorDetails, key: Key, holder: type[Settings] | None) -> st
             return "missing"
         case "literal_error":
             return _not_among(context["expected"], value)
+        case "model_type" | "model_attributes_type" if isinstance(value, str) and (
+            sections := _with_kinds(key, holder)
+        ):
+            kinds = [kind for section in sections for kind in kinds_of(section)]
+            return _not_among(", ".join(map(repr, kinds)), value, _with_option(value, sections))
         case kind if kind in EXPECTED:
             return f"expected {EXPECTED[kind]}, found {found_text(value)}{_repair(kind, value, key, holder)}"
     return f"{error['msg'].replace('Input should', 'must')}, found {found_text(value)}"
+
+
+def _with_kinds(key: Key, holder: type[Settings] | None) -> list[type[Settings]]:
+    """The sections that a key may hold, if they have kinds."""
+    sections = [] if holder is None else sections_of(holder.model_fields[key[-1]].annotation)
+    return [section for section in sections if kinds_of(section)]
 
 
 def _with_option(value: Any, sections: Sequence[type[Settings]]) -> str:

@@ -39,7 +39,8 @@ def written_out(value: Any, sections: Sequence[type[Settings]]) -> Any:
     """A value with sections in place of the names of kinds that are short for them, and with our names of kinds."""
     kinds = [kind for section in sections for kind in kinds_of(section)]
     if isinstance(value, str):
-        return {"kind": own_name(value, kinds)} if kinds else value
+        kind = own_name(value, kinds)
+        return {"kind": kind} if kind in kinds else value
     if not isinstance(value, dict):
         return value
     written = {}

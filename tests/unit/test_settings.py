@@ -133,6 +133,14 @@ def test_the_name_of_a_kind_is_short_for_the_section(here: Path) -> None:
     assert load("", "search.length_penalty=gnmt", "search.length_penalty.alpha=2").search.length_penalty.alpha == 2
 
 
+def test_a_text_of_one_kind_is_no_section_of_another(here: Path) -> None:
+    transformer = "{kind: transformer, attention: basic}"
+    text = f"model: {{embedding: {{width: 256}}, encoder: {transformer}, decoder: {transformer}}}"
+    assert load(text).model.decoder.attention == "basic"
+    assert load(dump_config(load(text))) == load(text)
+    assert load(text, "model.decoder.attention=multihead").model.decoder.attention == "multihead"
+
+
 ATTENTION = "model: {decoder: {attention: {kind: additive, width: 8, coverage: true, heads: 2}}}"
 
 
@@ -204,8 +212,13 @@ def test_no_attention_names_all_that_has_to_change_and_then_works(here: Path) ->
         ("model: rnn", 'c.yaml:1: model: expected a section of keys, found the text "rnn"'),
         (
             "tokenizer: wrds",
-            "c.yaml:1: tokenizer.kind: expected one of sentencepiece, words, characters, "
+            "c.yaml:1: tokenizer: expected one of sentencepiece, words, characters, "
             'found the text "wrds"; did you mean `words`?',
+        ),
+        (
+            "tokenizer: bpe",
+            "c.yaml:1: tokenizer: expected one of sentencepiece, words, characters, "
+            'found the text "bpe"; did you mean `sentencepiece` with `model: bpe`?',
         ),
         (
             "train: {average: none}",
