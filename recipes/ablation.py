@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, Self
 
 from nmt.errors import UserError
 from nmt.evaluate import evaluate
-from nmt.files import json_text, read_json, write_atomically
+from nmt.files import json_text, write_atomically
+from nmt.records import read_json
 from nmt.rundir import RunDir
 from nmt.text.lines import read_lines
 from nmt.train.checkpoint import scored_checkpoints

@@ -23,7 +23,8 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from nmt.errors import UserError
-from nmt.files import json_text, read_json, write_atomically
+from nmt.files import json_text, write_atomically
+from nmt.records import read_json
 from nmt.settings.load import load_config
 
 

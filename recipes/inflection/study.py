@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 from nmt.errors import UserError
 from nmt.evaluate import evaluate
-from nmt.files import json_text, read_json, write_atomically
+from nmt.files import json_text, write_atomically
+from nmt.records import read_json
 from nmt.text.lines import read_lines
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
