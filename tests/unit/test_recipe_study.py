@@ -73,7 +73,7 @@ def test_a_command_gives_what_it_prints_and_logs_the_rest(tmp_path: Path) -> Non
     assert study.nmt(tmp_path / "a" / "log", "--version").startswith("nmt ")
     with pytest.raises(UserError, match=rf"nmt train failed\nsee {tmp_path}/log"):
         study.nmt(tmp_path / "log", "train")
-    assert "no place for the run" in (tmp_path / "log").read_text("utf-8")
+    assert "there is nothing to train on" in (tmp_path / "log").read_text("utf-8")
 
 
 SCRIPT = """
