@@ -353,9 +353,18 @@ def test_output_through_a_link_and_to_a_device(tmp_path, write):
 
 
 def test_standard_output_is_utf8_with_lf_and_stays_open(capfdbinary):
-    for text in ("ä\n", "b\n"):
-        with open_output(None, overwrite=False) as out:
+    for text, path in (("ä\n", None), ("b\n", Path("-")), ("c\n", Path("/dev/stdout"))):
+        with open_output(path, overwrite=False) as out:
             out.write(text)
-    print("c")
+    print("d")
     sys.stdout.flush()
-    assert capfdbinary.readouterr().out == b"\xc3\xa4\nb\nc\n"
+    assert capfdbinary.readouterr().out == b"\xc3\xa4\nb\nc\nd\n"
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no names for open files on this system")
+def test_a_pipe_is_written_to_by_its_name():
+    """As `>(gzip > out.gz)` of a shell gives it: the name leads to nothing that has a place in a folder."""
+    end, start = os.pipe()
+    with open_output(Path(f"/dev/fd/{start}"), overwrite=False) as out:
+        out.write("a\n")
+    assert os.read(end, 10) == b"a\n"

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.progress import TextColumn
 
 import nmt.data.corpus as corpus_module
 import nmt.data.prepare as prepare_module
@@ -20,7 +21,7 @@ from nmt.cli.main import load_command
 from nmt.config import Config
 from nmt.data.corpus import Counts
 from nmt.data.loader import batches
-from nmt.data.look import choose_held_out
+from nmt.data.look import _progress, choose_held_out
 from nmt.data.plan import Part
 from nmt.data.prepare import Prepared, Source, open_prepared, prepare
 from nmt.errors import UserError
@@ -278,6 +279,13 @@ def test_what_no_model_may_read_is_left_out_and_counted(shop: Workshop, monkeypa
 def test_standard_input_is_no_file_to_learn_from(shop: Workshop) -> None:
     error = shop.refused(shop.config(Path("-"), shop.write("a.tgt", ["x"])))
     assert "data.src: standard input (-) is read but once" in error.message
+
+
+def test_the_name_of_a_file_is_no_markup() -> None:
+    bar = _progress()
+    bar.add_task("reading: a[red]b.en")
+    shown = [column for column in bar.columns if isinstance(column, TextColumn)]
+    assert "a[red]b.en" in shown[0].render(bar.tasks[0]).plain
 
 
 def test_the_same_file_twice_is_told(shop: Workshop) -> None:
