@@ -198,6 +198,11 @@ def test_a_module_that_needs_another_one(here):
         build_scorer(CustomConfig(scorer="wrong:Any"), 6, 6)
 
 
+def test_a_module_without_a_file(here):
+    with pytest.raises(UserError, match="builtins has no class exec"):
+        build_scorer(CustomConfig(scorer="builtins:exec"), 6, 6)
+
+
 def test_errors_in_the_users_code_keep_their_traceback(here):
     (here / "wrong.py").write_text("1 / 0\n")
     with pytest.raises(ZeroDivisionError):

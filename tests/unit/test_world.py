@@ -31,6 +31,9 @@ def test_the_place_is_read_from_the_variables_of_torchrun():
     with pytest.raises(UserError, match="the environment has WORLD_SIZE, but no RANK, MASTER_PORT") as caught:
         find_place({name: value for name, value in TORCHRUN.items() if name not in ("RANK", "MASTER_PORT")})
     assert "torchrun --nproc-per-node N -m nmt train" in caught.value.hint
+    for odd in ("x", "-1", "9" * 5000):
+        with pytest.raises(UserError, match="which is no number"):
+            find_place({**TORCHRUN, "WORLD_SIZE": odd})
 
 
 def test_a_world_of_one_changes_nothing():
