@@ -69,6 +69,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     for old in ("results.jsonl", "log.txt", "run.tar.gz", "test.de"):
         (options.out / old).unlink(missing_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a part, which is a session of its own, ends, too
     began, failed = time.monotonic(), []
     patience = 5 if options.dry else 1
     ends = dict(zip(TIERS, accumulate(patience * seconds for seconds in TIERS.values()), strict=True))

@@ -119,7 +119,9 @@ def tests(options: Options) -> None:
     for line in process.stdout or ():
         print(line, end="", flush=True)
         last = line.strip() or last
-    options.found("tests", code=process.wait(), said=last.strip("= "))
+    code = process.wait()
+    options.found("tests", code=code, said=last.strip("= "))
+    sys.exit(code)
 
 
 def settings(name: str, options: Options, *extra: str) -> Any:
@@ -182,7 +184,7 @@ def train(name: str, tokens: int, options: Options, *, compiled: bool) -> None:
     model.to(device).train()
     if compiled:
         compile_layers(model, "eager" if options.dry else "inductor")
-    stream = batches(RandomPairs(sizes), max_tokens=tokens, seed=1, start=0)  # type: ignore[arg-type]
+    stream = batches(RandomPairs(sizes), max_tokens=tokens, seed=1, start=0)
     update = updater(model, config, stream, device)
     first, seconds, labels = pace(update, options)
     options.found(
