@@ -8,6 +8,7 @@ best, last          pointers: the name of a checkpoint
 metrics.jsonl       a line per report; samples.jsonl: sample translations; attention.jsonl: theirs, in the same order
 report.html         all of this to look at, see nmt/report.py
 run.json            commands, versions, hardware, fingerprint of the corpus
+lock                while it is trained: by whom
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from nmt.rundir import (
 from nmt.train.mean import RunningMean
 from nmt.train.state import Scored, TrainState, ranked
 from nmt.train.trouble import check_finite
-from nmt.weights import MixtureError, check_origin
+from nmt.weights import MixtureError, check_origin, open_tensors
 
 
 def checkpoint_name(step: int) -> str:
@@ -74,10 +74,10 @@ def restore(
     elif names:
         report(f"{run.path / 'last'} names no checkpoint that is there: going on from the newest")
     names = [name for name in names if name == last or (run.checkpoints / name / OPTIMIZER).is_file()]
-    first_error: UserError | None = None
+    origin, first_error = run.origin, None
     for name in names:
         try:
-            check_origin(run.checkpoints / name / MODEL, run.origin, run.origin)
+            check_origin(run.checkpoints / name / MODEL, origin, origin)
             state = _load(run.checkpoints / name, model, optimizer, mean)
         except MixtureError:
             raise
@@ -87,7 +87,7 @@ def restore(
             continue
         if first_error is not None:
             report(f"going on from {name} instead")
-        state.checkpoints = [c for c in state.checkpoints if (run.checkpoints / c.name / MODEL).is_file()]
+        state.checkpoints = [c for c in state.checkpoints if _is_whole(run.checkpoints / c.name, report)]
         best = ranked(run.config.train.metric, state.checkpoints)[:1]
         for pointer, there in (("last", name), *(("best", scored.name) for scored in best)):
             if _pointed(run, pointer) != there:  # when several processes restore, the first has put it right
@@ -266,6 +266,31 @@ def _pointed(run: RunDir, pointer: str) -> str | None:
         return run.pointed(pointer)
     except UserError:
         return None
+
+
+def check_belongs(run: RunDir) -> None:
+    """MixtureError where the newest checkpoint that can be read was trained with something else than the run says."""
+    origin = run.origin
+    for name in run.steps():
+        try:
+            check_origin(run.checkpoints / name / MODEL, origin, origin)
+            break
+        except MixtureError:
+            raise
+        except UserError:
+            continue  # damaged: `restore` passes over it, and says so
+
+
+def _is_whole(folder: Path, report: Callable[[str], None]) -> bool:
+    """Whether the weights of a checkpoint that is kept can be had; reports of damaged ones."""
+    if not (folder / MODEL).is_file():
+        return False
+    try:
+        with open_tensors(folder / MODEL):
+            return True
+    except UserError as error:
+        report(f"checkpoint {folder.name} cannot be used: {error.message}")
+        return False
 
 
 def _load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, mean: RunningMean) -> TrainState:

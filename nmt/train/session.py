@@ -24,6 +24,7 @@ from nmt.rundir import RunDir, describe_software
 from nmt.settings.layers import look_up
 from nmt.settings.load import said
 from nmt.told import shell
+from nmt.train.checkpoint import check_belongs
 from nmt.train.fused import check_compiler
 from nmt.train.inherit import PARTS, may_differ
 from nmt.train.loop import Outcome, train
@@ -123,6 +124,7 @@ def _go_on(run: RunDir, overrides: Sequence[str], console: Console, *, device: s
         check_compiler(place)
     _check_batches(run, config, world.size)
     prepared = _corpus_of(run, whole=True)
+    check_belongs(run)
     if config.align != run.config.align:
         choose_reading(build_model(config.model, 4, 4), config.align, device=torch.device("cpu"))  # is it there?
     if config != run.config:

@@ -199,3 +199,41 @@ def test_a_run_that_has_lost_its_checkpoints_is_not_begun_again(call, tmp_path):
         assert "has no checkpoint to go on from" in call("train", "run", "--resume", code=2)
         after = tree(tmp_path / "run")
         assert {name for name in before if before[name] != after.get(name)} <= {"run.json"}
+
+
+@pytest.mark.slow
+def test_every_file_damaged(call, command, tmp_path):
+    """Cut in half, or gone: what `nmt train --resume` then refuses, it refuses twice in the same words, nothing being
+    changed; where it goes on, no whole checkpoint is lost, and none is used that is not whole."""
+    run, kept = tmp_path / "run", tmp_path / "kept"
+    shutil.copytree(run, kept)
+    records = {"metrics.jsonl", "samples.jsonl", "attention.jsonl", "report.html"}
+    files = [path.relative_to(run) for path in sorted(run.rglob("*")) if path.is_file()]
+    files = [file for file in files if "tensorboard" not in file.parts and file.name not in records]
+    refused = set()
+    for n, file in enumerate(files):
+        content = (run / file).read_bytes()
+        if n % 2:
+            (run / file).write_bytes(content[: len(content) // 2])
+        else:
+            (run / file).unlink()
+        before = tree(run)
+        ended, _, said = command.ending("train", "run", "--resume")
+        if ended:
+            refused.add(str(file))
+            assert command.ending("train", "run", "--resume") == (2, "", said), file
+            assert tree(run) == before, file
+        elif file.parts[0] != "checkpoints":
+            after = {path.name for path in (run / "checkpoints").iterdir()}
+            assert after == {path.name for path in (kept / "checkpoints").iterdir()}, file
+        else:
+            last = RunDir(run).pointed("last")
+            assert last == "step-00000006", file  # from the one before it, the last was made again
+            assert tree(run / "checkpoints" / last).keys() == tree(kept / "checkpoints" / last).keys()
+        shutil.rmtree(run)
+        shutil.copytree(kept, run)
+    assert "config.yaml" in refused
+    assert "run.json" in refused
+    assert {f"data/train/{name}" for name in ("src.ids", "tgt.text", "meta.json", "src.ids.offsets")} <= refused
+    assert {"tokenizer/src.json", "data/tokenizer/tgt.json"} <= refused
+    assert not any(name.startswith(("checkpoints", "best", "last")) for name in refused)
