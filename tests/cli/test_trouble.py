@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from zoo import write_run
 
 import nmt.device
-import nmt.rundir
+import nmt.weights
 from nmt.device import Bfloat16
 from nmt.errors import UserError
 from nmt.files import remove_leftovers, write_atomically, writing, written_aside
@@ -112,11 +112,11 @@ def test_no_room_for_a_new_run_leaves_nothing_behind(command, here):
 def test_whatever_the_system_says(command, here, monkeypatch, number):
     command("train", "tiny.yaml", "-o", "run", "--set", "train.steps=2")
 
-    def refuse(tensors, path):
+    def refuse(tensors, path, metadata=None):
         raise SafetensorError(f"Error while serializing: I/O error: something (os error {number})")
 
     with monkeypatch.context() as patch:
-        patch.setattr(nmt.rundir, "save_file", refuse)
+        patch.setattr(nmt.weights, "save_file", refuse)
         _, said = command("train", "run", "--resume", "--set", "train.steps=4", code=2)
     assert f"error: run: cannot be written: {os.strerror(number)}\n" in said
     full = number in (errno.ENOSPC, errno.EDQUOT)
