@@ -88,6 +88,11 @@ def read_small(path: Path, most: int) -> bytes:
         return file.read()
 
 
+def check_plain(path: Path) -> None:
+    """UserError unless it is a plain file that can be read. Never waits."""
+    os.close(_open(path))
+
+
 def _open(path: Path) -> int:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would wait for a writer

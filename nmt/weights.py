@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nmt.config import Config
 from nmt.errors import UserError
-from nmt.records import parse_json
+from nmt.records import check_plain, parse_json
 from nmt.settings.paths import without_files
 from nmt.text.tokenizer import tokenizer_digest
 
@@ -72,7 +72,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def open_tensors(path: Path) -> Iterator[Any]:
     """The reader of a safetensors file, for its names, shapes, tensors and metadata. UserError as of `read_tensors`."""
     try:
-        path.open("rb").close()  # the reader takes any reason for a missing file
+        check_plain(path)  # the reader would wait for a pipe, and takes any reason for a missing file
         with safe_open(path, framework="pt") as file:
             yield file
     except FileNotFoundError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -170,6 +171,13 @@ def test_weights_are_finite_real_numbers(tmp_path: Path, change: Any, message: s
     save_tensors(file, {name: change(tensor) for name, tensor in read_tensors(file).items()})
     with pytest.raises(UserError, match=message):
         load_model(run)
+
+
+def test_weights_are_in_a_plain_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # which would wait for a writer
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(UserError, match="it is no plain file"):
+            read_tensors(path)
 
 
 def test_weights_of_half_precision_are_taken(tmp_path: Path) -> None:
