@@ -12,13 +12,13 @@ from nmt.rundir import MODEL, RunDir, load_weights
 from nmt.train.checkpoint import checkpoint_name, choose, score_average, thin_out, write_average
 from nmt.train.metrics import Console, Reporter, Values
 from nmt.train.optim import after_validation
-from nmt.train.state import Scored, TrainState, improves
+from nmt.train.state import LITTLE_BLEU, Scored, TrainState, improves
 from nmt.train.trouble import CALMER
 from nmt.train.validate import Validation, validate
 from nmt.train.world import World
 
-LITTLE_BLEU, LITTLE_CHRF = 1.0, 30.0
-"""Below both, translations have little to do with their references. Sentences of a word or two have chrF, no BLEU."""
+LITTLE_CHRF = 30.0
+"""Below this and LITTLE_BLEU nothing is learned yet. Sentences of a word or two have chrF, no BLEU."""
 EARLY = 0.2
 """The share of the steps in which that is no bad sign."""
 
@@ -29,17 +29,23 @@ def remember(state: TrainState, validation: Validation, settings: TrainConfig) -
     Where training has diverged, the checkpoint is no better than any, and takes the place of none.
     """
     score = validation.score(settings.metric)
-    improved = not validation.diverged and improves(settings.metric, score, state.best)
-    state.best = score if improved else state.best
+    improved = not validation.diverged and _better(validation, state, settings.metric)
+    if improved:
+        state.best, state.best_loss = score, validation.loss
     state.stale = 0 if improved else state.stale + 1
     if isinstance(settings.schedule, PlateauSchedule):
         state.plateau_scale, state.plateau_stale = after_validation(
             settings.schedule, scale=state.plateau_scale, stale=state.plateau_stale, improved=improved
         )
     if not validation.diverged:
-        scored = [*state.checkpoints, Scored(checkpoint_name(state.step), state.step, score)]
+        scored = [*state.checkpoints, Scored(checkpoint_name(state.step), state.step, score, validation.loss)]
         state.checkpoints = thin_out(scored, settings.metric, last=settings.last_kept, best=settings.best_kept)
     return improved
+
+
+def _better(validation: Validation, state: TrainState, metric: str) -> bool:
+    score = validation.score(metric)
+    return improves(metric, score, state.best, loss=validation.loss, best_loss=state.best_loss)
 
 
 def report_validation(
@@ -115,7 +121,7 @@ def judge_average(
         model, prepared, run.config, device=device, precision=settings.precision, reading=reading, world=world
     )
     score = validation.score(settings.metric)
-    better = not validation.diverged and improves(settings.metric, score, state.best)
+    better = not validation.diverged and _better(validation, state, settings.metric)
     if world.is_first:
         score_average(run, name, score)
     console.say(

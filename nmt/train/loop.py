@@ -101,6 +101,8 @@ def train(
     mean = RunningMean(model, settings.mean_decay)
     console.say(say_disk(model, settings))
     state = TrainState()
+    # What goes on from a whole model may become worse, which its first validation shows.
+    starts_whole = not resume and init_from is not None and set(parts) == set(PARTS)
     if resume:
         if not world.is_first:
             world.wait()  # until the first has seen to it that what is there is whole
@@ -116,7 +118,7 @@ def train(
             for table, path, sides in pretrained:
                 start_from_vectors(table, path, prepared, sides, console)
         mean = RunningMean(model, settings.mean_decay)
-        if world.is_first:  # to come back to, whatever happens before the first validation
+        if world.is_first and not starts_whole:  # to come back to, whatever happens before the first validation
             save_checkpoint(run, model, optimizer, state, mean)
     parallel = world.parallel(objective)
 
@@ -135,7 +137,33 @@ def train(
     began = time.monotonic()
     started = began - state.seconds
     out_of_time = False
+
+    def judge(reporter: Reporter | None) -> None:
+        """Validates the weights and saves them, as `best` if they are the best so far."""
+        console.note("translating the development set")
+        validating = time.monotonic()
+        state.window = window.save()  # before the weights are judged: raises if they have diverged
+        with mean.judged(), memory_for_validation(), interpreted():
+            validation = validate(
+                model, prepared, config, device=device, precision=settings.precision, reading=reading, world=world
+            )
+        if not math.isfinite(validation.loss):
+            raise diverged("the loss on the development set")
+        improved = remember(state, validation, settings)
+        state.seconds = time.monotonic() - started
+        if reporter is not None:
+            # Reported first: should the checkpoint not come about, resuming cuts the report off again.
+            report_validation(reporter, state, validation, settings, improved=improved)
+            name = save_checkpoint(run, model, optimizer, state, mean)
+            if improved:
+                run.point("best", name)
+            thin_out_disk(run, state)
+        window.restart_clock()
+        pace.validated(state.step, time.monotonic() - validating)
+
     with Signals() as signals, _reporter(run, console, state, world) as reporter:
+        if starts_whole:
+            judge(reporter)
         while True:
             caught = world.highest(signals.caught or world.orphaned())
             reason = reason_to_stop(state, settings, caught=caught, out_of_time=out_of_time)
@@ -179,32 +207,7 @@ def train(
                 elif reporter is not None:
                     reporter.write(state.step, {**report, "tokens": state.tokens, "seconds": round(state.seconds, 1)})
             if state.step % settings.validate_every == 0 or state.step == settings.steps or out_of_time:
-                console.note("translating the development set")
-                validating = time.monotonic()
-                state.window = window.save()  # before the weights are judged: raises if they have diverged
-                with mean.judged(), memory_for_validation(), interpreted():
-                    validation = validate(
-                        model,
-                        prepared,
-                        config,
-                        device=device,
-                        precision=settings.precision,
-                        reading=reading,
-                        world=world,
-                    )
-                if not math.isfinite(validation.loss):
-                    raise diverged("the loss on the development set")
-                improved = remember(state, validation, settings)
-                state.seconds = time.monotonic() - started
-                if reporter is not None:
-                    # Reported first: should the checkpoint not come about, resuming cuts the report off again.
-                    report_validation(reporter, state, validation, settings, improved=improved)
-                    name = save_checkpoint(run, model, optimizer, state, mean)
-                    if improved:
-                        run.point("best", name)
-                    thin_out_disk(run, state)
-                window.restart_clock()
-                pace.validated(state.step, time.monotonic() - validating)
+                judge(reporter)
 
         if caught and run.pointed("last") != checkpoint_name(state.step):
             state.window = window.save()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from math import inf
 from typing import Any, NamedTuple
 
 from pydantic import ConfigDict
@@ -19,6 +20,7 @@ class Scored(NamedTuple):
     name: str
     step: int
     score: float
+    loss: float | None = None  # development loss; None in runs of earlier versions
 
 
 @dataclass
@@ -33,6 +35,7 @@ class TrainState:
     tokens: Count = 0  # label tokens seen
     seconds: Seconds = 0.0  # wall-clock time of training, validations included
     best: float | None = None  # best development score
+    best_loss: float | None = None  # the development loss then
     stale: Count = 0  # validations since then
     plateau_scale: float = 1.0
     plateau_stale: Count = 0
@@ -44,11 +47,25 @@ class TrainState:
         return asdict(self)
 
 
-def improves(metric: str, score: float, best: float | None) -> bool:
-    """Whether `score` is better than `best`: lower for a loss, higher for the others."""
-    return best is None or (score < best if metric == "loss" else score > best)
+LITTLE_BLEU = 1.0
+"""Below it translations have little to do with their references, and BLEU does not tell one model from another."""
+
+
+def improves(
+    metric: str, score: float, best: float | None, *, loss: float | None = None, best_loss: float | None = None
+) -> bool:
+    """Whether `score` is better than `best`: lower for a loss, higher for the others, and at the same score whether the
+    development loss is lower."""
+    return best is None or _quality(metric, score, loss) > _quality(metric, best, best_loss)
 
 
 def ranked(metric: str, checkpoints: list[Scored]) -> list[Scored]:
     """Best first; of equals, the earlier."""
-    return sorted(checkpoints, key=lambda c: (c.score if metric == "loss" else -c.score, c.step))
+    return sorted(checkpoints, key=lambda c: (*(-part for part in _quality(metric, c.score, c.loss)), c.step))
+
+
+def _quality(metric: str, score: float, loss: float | None) -> tuple[float, float]:
+    """More is better."""
+    if metric == "loss":
+        return -score, 0.0
+    return (0.0 if metric == "bleu" and score < LITTLE_BLEU else score), (-inf if loss is None else -loss)

@@ -261,3 +261,15 @@ def test_settings_of_search_that_contradict_each_other(command, here, beam, sett
 
 def test_a_setting_of_search_without_its_section_is_recognised(command, here):
     assert "write: --set search.beam=3\n" in command("translate", "first", "a.src", "--set", "beam=3", code=2)[1]
+
+
+def test_a_start_that_training_makes_worse_stays_the_best(command, here):
+    """A run that goes on from a whole model is validated before its first step, too."""
+    (here / "b.tgt").write_text(command("translate", "first", "b.src", "--beam", "1")[0])
+    settings = options("train.optimizer.lr=0.3", "train.schedule={kind: constant}", "train.validate_every=1")
+    _, said = command("train", *TEXTS, "-o", "second", "--init-from", "first", *ONE, *settings)
+    assert said.index("step 0  dev loss") < said.index("step 1  dev loss")
+    assert RunDir(here / "second").pointed("best") == "step-00000000"
+    ours, theirs = (read_tensors(RunDir(run).checkpoint("best") / MODEL) for run in (here / "first", here / "second"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in {**ours, **theirs})
+    assert command("translate", "second", "b.src", "--beam", "1")[0] == (here / "b.tgt").read_text()

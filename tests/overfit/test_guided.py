@@ -20,7 +20,7 @@ def reversed_pairs(count, seed):
 
 @pytest.mark.parametrize("name", ["general", "transformer", "copy-transformer"])
 def test_attention_goes_where_links_say(name):
-    assert any(steps_to_guide(name, seed) for seed in (1, 2, 3))
+    assert any(steps_to_guide(name, seed) for seed in range(1, 6))
 
 
 def steps_to_guide(name, seed, most=600):

@@ -20,8 +20,8 @@ WARM_UP = 40
 """Updates until Adam has its full rate. Without, a transformer with norms after its layers may never learn."""
 
 
-SEEDS = (1, 2, 3)
-"""Tried one after the other until one learns: one training in a hundred or so, of a sound model, goes astray."""
+SEEDS = range(1, 6)
+"""Tried one after the other until one learns. Most learn with any; a sentinel goes astray with three of ten."""
 
 
 def quick_task(name):
@@ -41,12 +41,12 @@ def test_overfits_other_tasks(name, task):
     assert any(steps_to_learn(name, task, seed) for seed in SEEDS)
 
 
-def steps_to_learn(name, task, seed, most=800):
+def steps_to_learn(name, task, seed, most=400):
     """Updates until the model translates all pairs without a mistake; None if `most` are too few."""
     torch.manual_seed(seed)
     model = build_model(widened(ZOO[name]), TGT_SIZE, TGT_SIZE)
     size = KNOWN if model.head.copies else SRC_SIZE  # words from KNOWN on would have to be translated, not copied
-    src = sentences(PAIRS, seed=seed, shortest=2, longest=5, size=size)
+    src = [list(dict.fromkeys(s)) for s in sentences(PAIRS, seed=seed, shortest=2, longest=5, size=size)]  # none twice
     tgt = [TASKS[task](s) for s in src]
     batch = collate(src, tgt)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)

@@ -32,7 +32,7 @@ from nmt.train.mean import RunningMean
 from nmt.train.metrics import Window, cut_back
 from nmt.train.objective import Objective
 from nmt.train.optim import make_optimizer
-from nmt.train.state import Scored, TrainState, improves
+from nmt.train.state import Scored, TrainState, improves, ranked
 from nmt.train.step import label_tokens, train_step
 
 SETTINGS = TrainConfig()
@@ -229,6 +229,19 @@ def test_the_last_and_the_best_are_kept():
     assert improves("bleu", 2.0, 1.0)
     assert not improves("bleu", 1.0, 1.0)
     assert improves("loss", 1.0, None)
+
+
+def test_at_the_same_score_the_loss_decides():
+    """As while BLEU is 0, or when a small development set is translated without a mistake."""
+    assert improves("bleu", 50.0, 50.0, loss=1.0, best_loss=2.0)
+    assert not improves("bleu", 50.0, 50.0, loss=2.0, best_loss=1.0)
+    assert not improves("bleu", 50.0, 50.0, loss=1.0, best_loss=1.0)
+    assert not improves("bleu", 49.0, 50.0, loss=1.0, best_loss=2.0)
+    assert improves("bleu", 0.0, 0.3, loss=1.0, best_loss=2.0)  # neither says anything
+    assert not improves("bleu", 0.3, 0.0, loss=2.0, best_loss=1.0)
+    assert improves("chrf", 0.3, 0.0, loss=2.0, best_loss=1.0)
+    equal = [Scored("a", 1, 50.0, 2.0), Scored("b", 2, 50.0, 1.0), Scored("c", 3, 40.0, 0.5), Scored("d", 4, 50.0)]
+    assert [one.name for one in ranked("bleu", equal)] == ["b", "a", "d", "c"]
 
 
 def test_only_unwanted_checkpoints_and_leftovers_are_removed(training):
