@@ -180,8 +180,9 @@ def test_nothing_is_overwritten_without_force(command, run: Path, mono: list[Pat
 def test_mistakes_are_told_before_any_work(command, run: Path, mono: list[Path], tmp_path: Path) -> None:
     _, err = command("backtranslate", run, tmp_path / "no", "-o", tmp_path / "bt", code=2)
     assert err == f"error: {tmp_path / 'no'}: there is no such file\n"
-    _, err = command("backtranslate", run, *mono, "-o", mono[0], code=2)
-    assert err == f"error: {mono[0]} is a file, not a folder\nChoose another name.\n"
+    (tmp_path / "file").touch()
+    _, err = command("backtranslate", run, *mono, "-o", tmp_path / "file", code=2)
+    assert err == f"error: {tmp_path / 'file'} is a file, not a folder\nChoose another name.\n"
     _, err = command("backtranslate", tmp_path, *mono, "-o", tmp_path / "bt", code=2)
     assert err.startswith(f"error: {tmp_path} is not a run")
     _, err = command("backtranslate", run, *mono, "-o", tmp_path / "bt", "--set", "train.steps=1", code=2)

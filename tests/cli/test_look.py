@@ -324,7 +324,7 @@ def test_plot_each_head(call: Call, tmp_path: Path) -> None:
 def test_info_lists_the_attentions(call: Call) -> None:
     out, _ = call("info", "deep")
     assert f"\nattentions   {DEEP}\n" in out
-    assert "transformer decoder (2 x 16, 2 heads, feed-forward 24, pre-norm)" in out
+    assert "transformer decoder (2 x 16, 2 heads, feed-forward 24, pre-norm, sinusoidal positions)" in out
     assert json.loads(call("info", "run", "--json")[0])["attentions"] == {"decoder.cross": 1}
 
 
@@ -332,7 +332,7 @@ def test_plot_wrong_arguments(call: Call, tmp_path: Path) -> None:
     assert "no line 9" in call("plot", "run", "src", "tgt", "-o", tmp_path, "--lines", "9", code=2)[1]
     assert "nothing to draw" in call("plot", "run", "-o", tmp_path, code=2)[1]
     assert "exclude each other" in call("plot", "run", "src", "--text", "w1", "-o", tmp_path, code=2)[1]
-    assert "is a file" in call("plot", "run", "src", "tgt", "-o", "src", code=2)[1]
+    assert "src would replace the input src" in call("plot", "run", "src", "tgt", "-o", "src", code=2)[1]
     assert "--gold" in call("plot", "run", "src", "-o", tmp_path, "--gold", "tgt", code=2)[1]
     assert list(tmp_path.iterdir()) == []
     assert next(read_lines(Path("src"))) == "w1 w2 w3"  # and nothing was written over

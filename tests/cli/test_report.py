@@ -111,7 +111,8 @@ def test_it_is_written_at_the_start_at_validations_seldom_between_and_at_the_end
         return json.loads(lines[-1])["step"] if lines else 0
 
     call("train", "tiny.yaml", *TEXTS, "-o", "run", "--device", "cpu")
-    assert written == [(0, True), (2, True), (4, True), (6, True), (6, False)]  # not at 1, 3, 5: that was a moment ago
+    # Not at 1, 3, 5: that was a moment ago. Last once more, as an average may have become the best.
+    assert written == [(0, True), (2, True), (4, True), (6, True), (6, False), (6, False)]
 
 
 def test_pieces_where_words_are_not_separated(call, tmp_path):

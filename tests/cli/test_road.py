@@ -145,9 +145,10 @@ def test_evaluate_translates_or_takes_translations(command, here: Path, tmp_path
     assert bleu(out) > 90
     again, _ = command("evaluate", "--hyp", tmp_path / "out", "--ref", "train.fr")
     assert again == out
-    assert [line.split()[0] for line in lines_of(out)] == ["BLEU", "chrF", "TER"]
+    scores = [line for line in lines_of(out) if not line.startswith(" ")]
+    assert [line.split()[0] for line in scores] == ["BLEU", "chrF", "TER"]
     _, err = command("translate", "run", "train.en", "--reference", "train.fr", "-o", tmp_path / "again")
-    assert lines_of(err) == lines_of(out)[:2]
+    assert lines_of(err) == scores[:2]
     assert (tmp_path / "again").read_bytes() == (tmp_path / "out").read_bytes()
 
 

@@ -147,7 +147,7 @@ def test_a_signal_saves_and_says_how_to_go_on(call, tmp_path, number):
         [sys.executable, "-m", "nmt", "train", *arguments], stderr=subprocess.PIPE, text=True, env=environment
     )
     try:
-        metrics, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 60
+        metrics, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 300
         while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(number)

@@ -250,9 +250,10 @@ def test_files_beside_the_partial_that_do_not_fit(
     state.unlink()
     for option in ("--continue", "--force"):  # without its word on what made it, it may be anybody's
         refused("out.partial is in the way: out.partial.json, which would say what made it, is missing", option)
+    (tmp_path / "stranger").write_text("of somebody else\n")
     for path in (partial, state):
         path.unlink(missing_ok=True)
-        path.symlink_to(tmp_path / "input")
+        path.symlink_to(tmp_path / "stranger")
         for options in ((), ("--continue",), ("--force",)):
             refused(f"{path} is in the way: it is no file of this program", *options)
         path.unlink()
@@ -332,7 +333,7 @@ def test_kill_9_keeps_all_finished_windows(
     arguments = ["translate", run, text, "-o", tmp_path / "out"]
     killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, arguments)], check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert leftovers(tmp_path) == ["out.partial", "out.partial.json"]
+    assert leftovers(tmp_path) == [".out.lock", "out.partial", "out.partial.json"]  # nobody holds that lock
     kept = (tmp_path / "out.partial").read_text()
     assert len(kept.splitlines()) == 3 * WINDOW
     command(*arguments, "--continue")

@@ -130,7 +130,7 @@ def test_coverage_by_hand(tmp_path):
 
 def test_only_what_is_needed_stays_in_memory(tmp_path):
     draw = random.Random(1)
-    path = write(tmp_path, [f"word{n} " + " ".join(f"{draw.random():.3f}" for _ in range(20)) for n in range(3000)])
+    path = write(tmp_path, [f"word{n} " + " ".join(f"{draw.random():.3f}" for _ in range(20)) for n in range(9000)])
     tokenizer = words("word7")
     tracemalloc.start()
     try:
