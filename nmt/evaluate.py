@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -93,7 +94,7 @@ def compare(
     if not 2 <= len(references[0]) <= MOST_RESAMPLED:
         return Compared(scores, differences)
     drawn = _paired("bs", one, systems, references)
-    scores = [s._replace(interval=_interval(result)) for s, result in zip(scores, drawn, strict=True)]
+    scores = [s._replace(interval=_interval(result, metric)) for s, result in zip(scores, drawn, strict=True)]
     if len(systems) > 1:
         shuffled = _paired("ar", one, systems, references)
         for n in range(1, len(systems)):
@@ -204,10 +205,13 @@ def _p(result: Result, difference: float) -> float:
     return float(result.p_value) if difference else 1.0
 
 
-def _interval(result: Result) -> tuple[float, float]:
+def _interval(result: Result, metric: str) -> tuple[float, float]:
+    """That of sacrebleu, within what the metric can be, and around the score itself."""
     assert result.mean is not None
     assert result.ci is not None
-    return float(result.mean - result.ci), float(result.mean + result.ci)
+    most = math.inf if metric == "ter" else 100.0
+    low, high = result.mean - result.ci, result.mean + result.ci
+    return max(0.0, min(low, result.score)), min(most, max(high, result.score))
 
 
 class _ExactScore(Score):

@@ -230,7 +230,7 @@ class RunDir:
 
     def checkpoint(self, name: str = "best") -> Path:
         """The folder of a checkpoint: `best`, `last`, a step (`500`), or a folder's name (`average-best-5`)."""
-        wanted = self.pointed(name) if name in ("best", "last") else name
+        wanted = self.pointed(name) if name in ("best", "last") else str(name)
         if wanted is None:
             latest = next(iter(self.steps()), None)
             hint = f"the latest is --checkpoint {latest}" if latest else "it is written at the first validation"

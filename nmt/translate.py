@@ -214,10 +214,10 @@ class Translator:
 
         By default the model's own choice; else the mean over `heads`, counted from 1, of the `attention` of that name,
         such as "decoder.2.cross" (`nmt info` lists them), at the `step` that writes a word, "output", or the next,
-        which reads it, "input". Raises UserError for an attention or head that is not there, and ValueError if there
-        is no such candidate, or no attention."""
+        which reads it, "input". Raises UserError for a candidate, attention or head that is not there, and ValueError
+        if there is no attention."""
         if not 0 <= candidate < len(translation.candidates):
-            raise ValueError(f"candidate {candidate} of {len(translation.candidates)}")
+            raise UserError(f"there is no candidate {candidate}: the translation has {len(translation.candidates)}")
         reading = default_reading(self.model) if attention is None else None
         if reading is None or heads is not None or step is not None:
             chosen = None if heads is None else tuple(_counted("heads", head) for head in heads)

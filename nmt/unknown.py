@@ -14,7 +14,7 @@ from nmt.config import AlignConfig
 from nmt.data.batch import UNK
 from nmt.errors import UserError
 from nmt.text.lines import read_lines
-from nmt.text.tokenizer import ListTokenizer
+from nmt.text.tokenizer import ListTokenizer, Tokenizer
 from nmt.translate import Translator
 
 TOGETHER = 64
@@ -61,7 +61,7 @@ def replace_unknown(
     if not all(isinstance(tokenizer, ListTokenizer) for tokenizer in tokenizers):
         raise UserError(
             "--replace-unk is for words and characters, and the tokens of this run are subwords",
-            "They spell what training never had, with tokenizer.byte_fallback (the default) to the last character.",
+            "They spell words that training never had, so that there is no unknown word to replace.",
         )
     reading = choose_reading(translator.model, align, device=translator.device)
     if reading.within is not None:
@@ -90,6 +90,11 @@ def _replaced(
             text = written(tgt, tokens, extras, translation.prefix)
             candidates.append(Candidate(text, candidate.hypothesis, candidate.extras))
         yield translation._replace(candidates=different(candidates))
+
+
+def unusable(dictionary: Mapping[str, str], src: Tokenizer) -> list[str]:
+    """The entries that replace nothing, as they are not one word of the source."""
+    return [word for word in dictionary if len(src.segment(word).pieces) != 1]
 
 
 def read_dictionary(path: Path) -> dict[str, str]:

@@ -30,9 +30,11 @@ def average(
     """
     if best is not None and last is not None:
         raise UserError("--best and --last exclude each other: drop one")
-    if out is not None and (not re.fullmatch(r"[\w-][\w.-]*", out) or out in ("best", "last") or out[:5] == "step-"):
+    if out is not None and (
+        not re.fullmatch(r"[\w-][\w.-]*", out) or out.isdigit() or out in ("best", "last") or out[:5] == "step-"
+    ):
         raise UserError(
-            f"{out} cannot be the name of an average", "letters, digits, - and _; not best, last or step-..."
+            f"{out} cannot be the name of an average", "letters, digits, - and _; not best, last, step-... or a number"
         )
 
     from nmt.config import AverageConfig
@@ -53,6 +55,8 @@ def average(
     name = out or f"average-{which}-{len(chosen)}"
     if os.path.lexists(folder.checkpoints / name) and not is_average(folder.checkpoints / name):
         raise UserError(f"{folder.checkpoints / name} is there, and is no average", "choose another name with -o")
+    if out is not None and folder.pointed("best") == name:
+        raise UserError(f"{name} is the checkpoint that {run} translates with", "choose another name with -o")
     write_average(folder, name, chosen)
     say(f"{folder.checkpoints / name}: average of steps {', '.join(str(c.step) for c in chosen)}")
     say(f"to use it: nmt translate {shell(run)} INPUT --checkpoint {name}")

@@ -82,6 +82,11 @@ def backtranslate(
     from nmt.text.partial import PartialFile, open_resumable, partial_files
 
     check_apart([output / name for name in (*PAIRS, RECORD)], mono)
+    for name in (*PAIRS, RECORD):
+        if (output / name).is_symlink():
+            raise UserError(
+                f"{output / name} is a link, and what it leads to might be lost", "Choose another folder with -o."
+            )
     begun = resume and partial_files(output / RECORD)[0].exists()
     for name in PAIRS:
         check_output(output / name, overwrite=force or begun)

@@ -149,6 +149,9 @@ def _check_folder(output: Path, force: bool) -> None:
         raise UserError(f"{output} is a file, not a folder for pictures", "Choose another folder with -o.")
     if output.is_dir() and any(output.iterdir()) and not force:
         raise UserError(f"{output} is not empty", "Choose another folder with -o, or write into this with --force.")
+    link = next((path for path in output.iterdir() if path.is_symlink()), None) if output.is_dir() else None
+    if link is not None:
+        raise UserError(f"{link} is a link, and what it leads to might be lost", "Choose another folder with -o.")
 
 
 def _read(src: Path | None, tgt: Path | None, text: list[str] | None, gold: Path | None) -> list[_Sentence]:

@@ -26,7 +26,9 @@ def rerank(
     src: Annotated[Path, typer.Argument(help="The lines that were translated.")],
     nbest: Annotated[Path, typer.Argument(help="Their translations, as `nmt translate --nbest` wrote them.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write here, not to standard output.")] = None,
-    weight: Annotated[float, typer.Option(min=0.0, help="How much the reverse model says beside the first.")] = 0.2,
+    weight: Annotated[
+        float, typer.Option(min=0.0, max=1e6, help="How much the reverse model says beside the first.")
+    ] = 0.2,
     choose: Annotated[
         Path | None,
         typer.Option(metavar="REF", help="Write nothing; compare weights by these references. Use development text."),

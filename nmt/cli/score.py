@@ -59,13 +59,14 @@ def score(
       nmt score runs/first test.en output.jsonl --as-written
     """
     from nmt.score import score_pairs
-    from nmt.text.lines import BadPair, Pair, check_inputs, open_output, read_parallel
+    from nmt.text.lines import BadPair, Pair, check_inputs, is_stdin, open_output, read_parallel
 
-    check_inputs(src, tgt)
+    check_inputs(src, None if as_written and not is_stdin(tgt) else tgt)
+    check_inputs(tgt, record=True)
     translator = _load(run, ensemble or [], checkpoint, device, overrides or [])
     problems = 0
     with open_output(output, overwrite=force) as stream:
-        pairs, again = itertools.tee(read_parallel(src, tgt, drop_bad=True))
+        pairs, again = itertools.tee(read_parallel(src, tgt, drop_bad=True, tgt_record=as_written))
         texts = (
             (pair.src, _tokens(tgt, pair) if as_written else pair.tgt) if isinstance(pair, Pair) else ("", "")
             for pair in again

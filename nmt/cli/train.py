@@ -48,8 +48,10 @@ def train(
         ),
     ] = None,
     keep: Annotated[
-        str | None,
-        typer.Option(help="With --init-from, take more than weights: optimizer, schedule or both.", metavar="WHAT"),
+        list[str] | None,
+        typer.Option(
+            help="With --init-from, take more than weights: optimizer, schedule or optimizer,schedule.", metavar="WHAT"
+        ),
     ] = None,
 ) -> None:
     """Learn to translate from two text files.
@@ -105,7 +107,7 @@ def train(
         )
     if out is None:
         raise UserError("-o is missing: the folder to make, for the run", "name a new one: -o runs/first")
-    taken, kept = _taken(parts, keep, init_from)
+    taken, kept = _taken(parts, ",".join(keep) if keep else None, init_from)
     with writing(out, "repeat the command"):
         from nmt.train.order import Order
 
@@ -171,6 +173,6 @@ def _names(option: str, given: str | None, known: list[str]) -> list[str]:
             choice = f"{', '.join(known[:-1])} or {known[-1]}"
             raise UserError(
                 f"{option} {name}: there is no such thing",
-                f"it may be {choice}, or {'both' if len(known) == 2 else 'several, with commas between'}",
+                f"it may be {choice}, or several, with commas between",
             )
     return list(dict.fromkeys(names))

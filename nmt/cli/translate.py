@@ -96,8 +96,8 @@ def translate(
 
     An empty line stays empty. A line that is not UTF-8 or far too long becomes an empty line and a message with its
     number; all others are translated. An output file is called OUTPUT.partial until all is done; should it be
-    interrupted, the same command with --continue goes on with it. Without files, on a terminal, each line is translated
-    as soon as it is typed, with the same options.
+    interrupted, the same command with --continue goes on after the last whole 2,048 lines. Without files, on a
+    terminal, each line is translated as soon as it is typed, with the same options.
 
     \b
     Examples:
@@ -270,11 +270,22 @@ def _made_by(
 
 def _replacing(translator: Translator, run: Path, dictionary: Path | None) -> Improve:
     from nmt.rundir import RunDir
-    from nmt.unknown import read_dictionary, replace_unknown
+    from nmt.unknown import read_dictionary, replace_unknown, unusable
 
     entries = None if dictionary is None else read_dictionary(dictionary)
     align = RunDir(run).config.align
     replace_unknown(translator, [], align)  # what does not work is told now
+    search = translator.search
+    if search.ban or search.no_repeat_words:
+        rule = "search.ban" if search.ban else "search.no_repeat_words"
+        raise UserError(
+            f"--replace-unk and {rule} exclude each other: what replaces <unk> may be what the rule is against",
+            "Drop one of them; search.no_unk writes no unknown word.",
+        )
+    if entries and (idle := unusable(entries, translator.tokenizers[0])):
+        tell(
+            f"{dictionary}: {len(idle):,} of {len(entries):,} entries are not one word, and replace nothing: {idle[0]}"
+        )
     return lambda results: replace_unknown(translator, results, align, entries)
 
 

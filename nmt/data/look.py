@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import unicodedata
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -231,8 +232,13 @@ def has_text(pair: Pair) -> bool:
     return bool(pair.src.strip()) and bool(pair.tgt.strip())
 
 
+def same_line(line: str) -> str:
+    """The line as those of the same words have it: white space, and how letters are coded, make no difference."""
+    return " ".join(unicodedata.normalize("NFC", line).split())
+
+
 def _hash(line: str) -> int:
-    return int.from_bytes(hashlib.sha256(line.strip().encode()).digest()[:8], "little")
+    return int.from_bytes(hashlib.sha256(same_line(line).encode()).digest()[:8], "little")
 
 
 def _progress() -> Progress:

@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nmt.data.look import has_text
+from nmt.data.look import has_text, same_line
 from nmt.errors import UserError
 from nmt.files import check_new, written_aside
 from nmt.text.lines import BadPair, read_parallel
@@ -43,7 +43,8 @@ def split(
     """Writes `train` and each part of `sizes` (name: pairs, more than 0) to a new `folder`, with the suffixes of the
     two files.
 
-    All pairs with the same source line, or the same target line, are in the same part. Which pairs are drawn depends on
+    All pairs with the same source line, or the same target line, white space and Unicode forms apart, are in the same
+    part. Which pairs are drawn depends on
     their text and `seed` alone. The text is read twice and never held in memory. Pairs of which a line is no text are
     left out, and `report` is told; with an empty side they are for training. Raises UserError before anything is
     written.
@@ -153,4 +154,4 @@ def _opened(path: Path) -> Iterator[BinaryIO | gzip.GzipFile]:
 
 
 def _hash(line: str, seed: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed} {line.strip()}".encode()).digest()[:8], "little")
+    return int.from_bytes(hashlib.sha256(f"{seed} {same_line(line)}".encode()).digest()[:8], "little")

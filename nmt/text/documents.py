@@ -47,6 +47,12 @@ KINDS = (
     Kind("a file of translation units", "Export both languages as text, line by line.", ".xliff .xlf .tmx"),
     Kind("marked up", AS_TEXT, ".html .htm .xml", r"(?i)<\?xml|<!doctype|<html"),
     Kind("a zip archive, as documents of an office are, too", AS_TEXT, ".docx .odt .xlsx .pptx .zip", r"PK\x03\x04"),
+    Kind(
+        "packed",
+        "Unpack it first, or pack it with gzip.",
+        ".bz2 .xz .zst .7z",
+        r"BZh\d|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf",
+    ),
     Kind("a document", AS_TEXT, ".doc .rtf .pdf", r"%PDF-|\{\\rtf|\xd0\xcf\x11\xe0"),
 )
 

@@ -236,13 +236,16 @@ class Given(Inputs):
         return self._name, number
 
 
-def read_parallel(src: Path, tgt: Path, *, drop_bad: bool = False) -> Iterator[Pair | BadPair]:
+def read_parallel(
+    src: Path, tgt: Path, *, drop_bad: bool = False, tgt_record: bool = False
+) -> Iterator[Pair | BadPair]:
     """Streams the pairs of two files, line N of one being the partner of line N of the other.
 
     A line that is not UTF-8 raises UserError, or gives a BadPair with `drop_bad`; one that is longer than LINE_BYTES
     gives a BadPair in any case. Unequal numbers of lines raise UserError with both counts, where the shorter file ends.
+    `tgt_record` is `record` of `raw_lines`, for the target.
     """
-    src_lines, tgt_lines = raw_lines(src), raw_lines(tgt)
+    src_lines, tgt_lines = raw_lines(src), raw_lines(tgt, record=tgt_record)
     with contextlib.closing(src_lines), contextlib.closing(tgt_lines):
         number = 0
         while True:

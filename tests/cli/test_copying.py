@@ -102,6 +102,12 @@ def test_a_dictionary_says_better(call, tmp_path):
         assert (one, other) == (before, before) if before != "<unk>" else other == entries[one]
 
 
+def test_a_dictionary_with_entries_that_replace_nothing_is_told(call, tmp_path):
+    (tmp_path / "words").write_text("good morning\tbonjour\nw1\tun\n")
+    _, err = call("translate", "lstm", "src", "--replace-unk", "--dictionary", tmp_path / "words")
+    assert f"{tmp_path / 'words'}: 1 of 2 entries are not one word, and replace nothing: good morning\n" in err
+
+
 def test_a_dictionary_knows_a_word_however_its_letters_are_encoded(call, tmp_path):
     (tmp_path / "words").write_text(unicodedata.normalize("NFD", "é") + "\tfound\n", "utf-8")
     (tmp_path / "src").write_text("é é é\n" + unicodedata.normalize("NFD", "é é é\n"), "utf-8")
@@ -126,7 +132,7 @@ def test_subwords_have_no_unknown_words_to_replace(call, tmp_path):
     """Told before anything is translated or written, with any other option."""
     said = (
         "error: --replace-unk is for words and characters, and the tokens of this run are subwords\n"
-        "They spell what training never had, with tokenizer.byte_fallback (the default) to the last character.\n"
+        "They spell words that training never had, so that there is no unknown word to replace.\n"
     )
     settings = SentencePieceConfig(size=30, byte_fallback=False)
     lines = [" ".join(f"w{n}" for n in range(9))] * 9
@@ -158,3 +164,9 @@ def test_the_head_s_own_attention_can_be_drawn_and_written(call, run, tmp_path):
     call("plot", run, "src", "--lines", "3", "-o", tmp_path / "a", "--attention", "head.copy")
     call("align", run, "src", "--attention", "head.copy", "--format", "json", "-o", tmp_path / "maps")
     assert (tmp_path / "maps").read_text().count("\n") == len(LINES)
+
+
+@pytest.mark.parametrize("rule", ["search.ban=[w1]", "search.no_repeat_words=1"])
+def test_what_replaces_unknown_words_is_under_no_rule(call, rule):
+    _, err = call("translate", "lstm", "src", "--replace-unk", "--set", rule, code=2)
+    assert f"--replace-unk and {rule.partition('=')[0]} exclude each other" in err

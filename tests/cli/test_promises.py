@@ -53,8 +53,8 @@ def test_promises_of_subwords(command, here: Path) -> None:
     details, _ = command("translate", "run", "input", "--details")
     records = [json.loads(line) for line in details.split("\n")[:-1]]
     assert [record["text"] for record in records] == lines
-    Path("details").write_text(details)
-    scored, _ = command("score", "run", "input", "details", "--as-written")
+    Path("output.jsonl").write_text(details)
+    scored, _ = command("score", "run", "input", "output.jsonl", "--as-written")
     for record, score in zip(records, scored.split("\n"), strict=False):
         if record["candidates"]:  # the log-probability is that of what was written, however else it might be cut
             assert float(score) == pytest.approx(record["candidates"][0]["log_prob"], abs=1e-3)

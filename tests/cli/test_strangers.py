@@ -162,6 +162,12 @@ def test_an_average_takes_no_name_of_another(call, tmp_path):
         assert tree(checkpoints) == before
     call("average", "run", "-o", "fine", "--last", 2)
     call("average", "run", "-o", "fine", "--last", 3)
+    RunDir(tmp_path / "run").point("best", "fine")
+    before = tree(checkpoints)
+    said = call("average", "run", "-o", "fine", "--last", 2, code=2)
+    assert "fine is the checkpoint that run translates with" in said
+    assert "77 cannot be the name of an average" in call("average", "run", "-o", "77", code=2)
+    assert tree(checkpoints) == before
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -155,3 +155,13 @@ def test_tests_are_those_of_sacrebleu_and_count_each_line_once(monkeypatch: pyte
     for difference, one, other in zip(found.differences[1:], drawn["TER"][1:], shuffled["TER"][1:], strict=True):
         assert difference is not None
         assert (difference.p_bootstrap, difference.p_randomization) == (one.p_value, other.p_value)
+
+
+def test_intervals_are_within_what_a_metric_can_be_and_hold_the_score() -> None:
+    references = [f"a b c d e f g{n}" for n in range(10)]
+    for systems in (["x", *references[1:]], ["x"] * 9 + references[9:]):
+        for metric in ("exact", "bleu", "chrf", "ter"):
+            (score,) = compare(metric, [systems], [references]).scores
+            low, high = score.interval or (0.0, 0.0)
+            assert 0 <= low <= score.value <= high
+            assert metric == "ter" or high <= 100

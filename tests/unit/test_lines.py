@@ -216,6 +216,8 @@ DOCUMENTS = {
     "memory.tmx": b"<tmx>",
     "page": b"\xef\xbb\xbf\n<!DOCTYPE html>\n",
     "letter": b"PK\x03\x04\x14",
+    "packed": b"BZh91AY&SY",
+    "squeezed": b"\xfd7zXZ\x00",
     "table.csv": b"a,b\n",
     "lines.jsonl": b"{}\n",
 }

@@ -53,6 +53,15 @@ def test_no_line_is_lost_or_in_two_parts(tmp_path, ends):
     assert [order[pair] for pair in dict.fromkeys(contents[0])] == sorted(order[pair] for pair in set(contents[0]))
 
 
+def test_lines_that_look_the_same_are_in_one_part(tmp_path):
+    """White space and the coding of letters apart."""
+    forms = ["caf\u00e9 {}", "cafe\u0301 {}", "caf\u00e9  {}", " caf\u00e9\u00a0{} "]
+    pairs = [(form.format(n), f"t {n} {m}") for n in range(150) for m, form in enumerate(forms)]
+    parts = [read(part) for part in cut(tmp_path, write(tmp_path, pairs), dev=60, test=40)]
+    numbers = [{src.split()[-1] for src, _ in part} for part in parts]
+    assert sum(map(len, numbers)) == len(set.union(*numbers)) == 150
+
+
 def test_text_and_seed_decide_and_not_the_order(tmp_path):
     pairs = pairs_of(600)
     first = cut(tmp_path, write(tmp_path, pairs))

@@ -120,7 +120,7 @@ def test_alignment_on_demand() -> None:
         found = translator.alignment(result, n)
         assert list(found.src) == LINES[0].split()
         assert list(found.tgt) == result.candidates[n].text.split()
-    with pytest.raises(ValueError, match="candidate 2 of 2"):
+    with pytest.raises(UserError, match="there is no candidate 2: the translation has 2"):
         translator.alignment(result, 2)
 
 
