@@ -211,7 +211,7 @@ def _interval(result: Result, metric: str) -> tuple[float, float]:
     assert result.ci is not None
     most = math.inf if metric == "ter" else 100.0
     low, high = result.mean - result.ci, result.mean + result.ci
-    return max(0.0, min(low, result.score)), min(most, max(high, result.score))
+    return float(max(0.0, min(low, result.score))), float(min(most, max(high, result.score)))
 
 
 class _ExactScore(Score):
